@@ -1,0 +1,34 @@
+//! What a device can fail with.
+
+/// A device failure, with what to do about it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BackendError {
+    /// Not enough memory for weights and buffers.
+    #[error(
+        "the network needs {needed_mib} MiB on {device}, but {available_mib} MiB are available; lower --batch"
+    )]
+    OutOfMemory {
+        /// The device.
+        device: String,
+        /// Memory needed.
+        needed_mib: u64,
+        /// Memory there is.
+        available_mib: u64,
+    },
+    /// The engine cannot run a layer.
+    #[error("layer \"{layer}\": {reason}")]
+    Unsupported {
+        /// The layer.
+        layer: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The device itself failed.
+    #[error("{device}: {reason}")]
+    Device {
+        /// The device.
+        device: String,
+        /// What it said.
+        reason: String,
+    },
+}

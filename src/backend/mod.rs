@@ -1,0 +1,77 @@
+//! Devices that run a plan. A [`Backend`] prepares an [`Executor`]; the executor launches steps.
+//!
+//! Whatever can be done before a window opens is done in [`Backend::prepare`]: memory, packed weights,
+//! choice of algorithm. [`Executor::launch`] only computes.
+
+pub mod cpu;
+mod error;
+pub mod reference;
+mod weights;
+
+use crate::network::Network;
+use crate::plan::Plan;
+
+pub use error::BackendError;
+pub use weights::{Tensors, WeightOptions};
+
+/// What runs the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendInfo {
+    /// `cpu`, `cuda` or `sim`.
+    pub kind: &'static str,
+    /// The device's name as it gives it.
+    pub name: String,
+    /// The library or engine that computes, with its version.
+    pub engine: String,
+    /// Worker threads.
+    pub threads: usize,
+    /// Arithmetic, such as `f32`.
+    pub precision: &'static str,
+    /// Memory layout, such as `nchw`.
+    pub layout: &'static str,
+}
+
+/// A device that can run networks.
+pub trait Backend {
+    /// What it is.
+    fn info(&self) -> BackendInfo;
+
+    /// Allocates and fills everything that the plan needs.
+    ///
+    /// # Errors
+    ///
+    /// The device lacks the memory, or a layer is of a kind it cannot run.
+    fn prepare(
+        &self,
+        network: &Network,
+        plan: &Plan,
+        tensors: &Tensors,
+    ) -> Result<Box<dyn Executor>, BackendError>;
+}
+
+/// A prepared plan on a device.
+pub trait Executor {
+    /// Starts one step; it reads what the plan's earlier steps left in its input buffers.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    fn launch(&mut self, step: usize) -> Result<(), BackendError>;
+
+    /// Returns when everything launched has finished.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    fn sync(&mut self) -> Result<(), BackendError>;
+
+    /// The algorithm that a step uses, by its field's name.
+    fn algorithm(&self, step: usize) -> &str;
+
+    /// What a step left in its output buffer: the whole batch, row-major NCHW. Not for use inside a window.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    fn output(&mut self, step: usize) -> Result<Vec<f32>, BackendError>;
+}

@@ -1,0 +1,167 @@
+//! From a definition to a checked network: names, order, shapes, parameters, cost.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::cost::{cost, parameter_shapes};
+use super::shape::{output_shape, shape_text, volume};
+use super::{Definition, INPUT, Layer, LayerDefinition, Network, NetworkError, Origin, Parameter};
+use super::{Problem, TensorRef, Values};
+
+impl Network {
+    /// Checks a definition, orders its layers and infers shapes and costs.
+    ///
+    /// # Errors
+    ///
+    /// No layers, a zero or overflowing size, a name used twice or never defined, a cycle, or shapes that do
+    /// not fit: each with file, line or node, layer, expected and found.
+    pub fn new(definition: Definition) -> Result<Self, NetworkError> {
+        let Definition { name, file, sha256, input, set, layers } = definition;
+        let whole = |problem: Problem| problem.at(&file, &Origin::File, None);
+        if layers.is_empty() {
+            return Err(whole(Problem::mismatch("layers", "at least one", "none")));
+        }
+        if input.is_empty() || input.contains(&0) {
+            return Err(whole(Problem::mismatch("input", "sizes of at least 1", shape_text(&input))));
+        }
+        volume(&input).map_err(whole)?;
+        let order = execution_order(&file, &layers)?;
+        let position: HashMap<usize, usize> = order.iter().enumerate().map(|(at, &i)| (i, at)).collect();
+        let index: HashMap<&str, usize> =
+            layers.iter().enumerate().map(|(i, l)| (l.name.as_str(), position[&i])).collect();
+        let mut network = Self { name, file: file.clone(), sha256, set, input, layers: Vec::new() };
+        for &i in &order {
+            let layer = network
+                .checked_layer(&layers[i], &index)
+                .map_err(|problem| problem.at(&file, &layers[i].origin, Some(&layers[i].name)))?;
+            network.layers.push(layer);
+        }
+        Ok(network)
+    }
+
+    fn checked_layer(
+        &self,
+        definition: &LayerDefinition,
+        index: &HashMap<&str, usize>,
+    ) -> Result<Layer, Problem> {
+        let inputs: Vec<TensorRef> = definition
+            .inputs
+            .iter()
+            .map(|n| if n == INPUT { TensorRef::Input } else { TensorRef::Layer(index[n.as_str()]) })
+            .collect();
+        let shapes: Vec<&[usize]> = inputs.iter().map(|&t| self.shape(t)).collect();
+        let output = output_shape(&definition.kind, &shapes)?;
+        volume(&output)?;
+        if output.contains(&0) {
+            return Err(Problem::mismatch("output", "sizes of at least 1", shape_text(&output)));
+        }
+        let mut values: BTreeMap<_, _> = definition.values.clone();
+        let mut parameters = Vec::new();
+        for (role, shape) in parameter_shapes(&definition.kind, &shapes)? {
+            let values = values.remove(&role).unwrap_or(Values::Random);
+            if let Values::Stored(stored) = &values
+                && stored.len() != volume(&shape)?
+            {
+                return Err(Problem::mismatch(
+                    format!("{role:?} of {}", definition.kind.name()).to_lowercase(),
+                    format!("{} elements ({})", volume(&shape)?, shape_text(&shape)),
+                    stored.len(),
+                ));
+            }
+            parameters.push(Parameter { role, shape, values });
+        }
+        let cost = cost(&definition.kind, &shapes, &output)?;
+        Ok(Layer {
+            name: definition.name.clone(),
+            kind: definition.kind.clone(),
+            inputs,
+            output,
+            parameters,
+            cost,
+        })
+    }
+}
+
+/// Indices of the layers such that each comes after those it reads; file order where that allows
+/// (Kahn 1962, 10.1145/368996.369025).
+fn execution_order(file: &str, layers: &[LayerDefinition]) -> Result<Vec<usize>, NetworkError> {
+    let mut index: HashMap<&str, usize> = HashMap::new();
+    for (i, layer) in layers.iter().enumerate() {
+        let at = |p: Problem| p.at(file, &layer.origin, Some(&layer.name));
+        if layer.name == INPUT {
+            return Err(at(Problem::invalid(
+                "\"input\" is the network's input; give the layer another name",
+            )));
+        }
+        if let Some(first) = index.insert(&layer.name, i) {
+            let origin = &layers[first].origin;
+            return Err(at(Problem::invalid(format!(
+                "the name is already used{}; names must be unique",
+                if let Origin::Line(line) = origin { format!(" in line {line}") } else { String::new() }
+            ))));
+        }
+    }
+    let mut waiting_for = vec![0usize; layers.len()];
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); layers.len()];
+    for (i, layer) in layers.iter().enumerate() {
+        for name in layer.inputs.iter().filter(|n| n.as_str() != INPUT) {
+            let Some(&source) = index.get(name.as_str()) else {
+                return Err(Problem::mismatch(
+                    "input",
+                    "the name of a layer, or \"input\"",
+                    format!("\"{name}\""),
+                )
+                .at(file, &layer.origin, Some(&layer.name)));
+            };
+            waiting_for[i] += 1;
+            readers[source].push(i);
+        }
+    }
+    let mut ready: std::collections::BTreeSet<usize> =
+        (0..layers.len()).filter(|&i| waiting_for[i] == 0).collect();
+    let mut order = Vec::with_capacity(layers.len());
+    while let Some(i) = ready.pop_first() {
+        order.push(i);
+        for &reader in &readers[i] {
+            waiting_for[reader] -= 1;
+            if waiting_for[reader] == 0 {
+                ready.insert(reader);
+            }
+        }
+    }
+    if order.len() == layers.len() {
+        return Ok(order);
+    }
+    let on_cycle = find_cycle(layers, &index, &waiting_for);
+    let names: Vec<&str> = on_cycle.iter().map(|&i| layers[i].name.as_str()).collect();
+    let first = &layers[on_cycle[0]];
+    Err(Problem::invalid(format!(
+        "the layers read each other in a cycle: {} -> {}; break it",
+        names.join(" -> "),
+        names[0]
+    ))
+    .at(file, &first.origin, Some(&first.name)))
+}
+
+/// The layers of one cycle, in the direction of the data, smallest index first.
+fn find_cycle(layers: &[LayerDefinition], index: &HashMap<&str, usize>, waiting: &[usize]) -> Vec<usize> {
+    // Every layer still waiting has a source that still waits: walking the sources must come round.
+    let source = |i: usize| {
+        layers[i].inputs.iter().filter_map(|n| index.get(n.as_str())).copied().find(|&s| waiting[s] > 0)
+    };
+    let mut at = waiting.iter().position(|&n| n > 0).unwrap_or(0);
+    let mut seen = vec![usize::MAX; layers.len()];
+    let mut path = Vec::new();
+    while seen[at] == usize::MAX {
+        seen[at] = path.len();
+        path.push(at);
+        match source(at) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    let mut cycle = path.split_off(seen[at]);
+    cycle.reverse();
+    let smallest = (0..cycle.len()).min_by_key(|&i| cycle[i]).unwrap_or(0);
+    cycle.rotate_left(smallest);
+    cycle
+}

@@ -1,0 +1,102 @@
+//! Network to plan.
+
+use std::collections::HashMap;
+
+use crate::network::{Layer, Network, TensorRef, shape_text};
+
+use super::buffers::Buffers;
+use super::{BufferId, Plan, PlanError, PlanOptions, Signature, Step};
+
+impl Plan {
+    /// Plans a network: one step for each layer that moves data, buffers reused when free.
+    ///
+    /// # Errors
+    ///
+    /// An empty batch, or a tensor that does not fit the address space.
+    pub fn new(network: &Network, options: &PlanOptions) -> Result<Self, PlanError> {
+        let batch = options.batch;
+        if batch == 0 {
+            return Err(PlanError::EmptyBatch);
+        }
+        let size = |name: &str, shape: &[usize]| {
+            let elements: usize = shape.iter().product();
+            elements
+                .checked_mul(batch)
+                .filter(|&n| n <= isize::MAX as usize / 8)
+                .ok_or_else(|| PlanError::TooLarge { layer: name.to_string(), batch, elements })
+        };
+        let readers = reader_counts(network);
+        let mut buffers = Buffers::new(options.keep_all);
+        // The input and the results are read once more than the graph says, so that they are never reused.
+        let input = buffers.take(size("input", &network.input)?, readers.input + 1);
+        let mut plan = Self {
+            batch,
+            steps: Vec::new(),
+            buffers: Vec::new(),
+            input,
+            signatures: Vec::new(),
+            step_of_layer: Vec::new(),
+            buffer_of_layer: Vec::new(),
+        };
+        let mut by_text: HashMap<String, usize> = HashMap::new();
+        for (index, layer) in network.layers.iter().enumerate() {
+            let inputs: Vec<BufferId> = layer.inputs.iter().map(|&t| plan.buffer(t)).collect();
+            let uses = readers.layers[index].max(1);
+            if layer.kind.is_view() {
+                buffers.add_readers(inputs[0], uses);
+                buffers.release(inputs[0]);
+                plan.buffer_of_layer.push(inputs[0]);
+                plan.step_of_layer.push(None);
+                continue;
+            }
+            let output = buffers.take(size(&layer.name, &layer.output)?, uses);
+            inputs.iter().for_each(|&id| buffers.release(id));
+            let text = signature_text(network, layer, batch);
+            let signature = *by_text.entry(text.clone()).or_insert_with(|| {
+                plan.signatures.push(Signature { text, steps: Vec::new() });
+                plan.signatures.len() - 1
+            });
+            plan.signatures[signature].steps.push(plan.steps.len());
+            plan.step_of_layer.push(Some(plan.steps.len()));
+            plan.buffer_of_layer.push(output);
+            plan.steps.push(Step { layers: vec![index], inputs, output, signature });
+        }
+        plan.buffers = buffers.into_sizes();
+        Ok(plan)
+    }
+
+    /// Bytes of all f32 buffers.
+    pub fn buffer_bytes(&self) -> u64 {
+        self.buffers.iter().map(|&n| n as u64 * 4).sum()
+    }
+
+    /// The buffer that holds a tensor after its step.
+    pub fn buffer(&self, tensor: TensorRef) -> BufferId {
+        match tensor {
+            TensorRef::Input => self.input,
+            TensorRef::Layer(index) => self.buffer_of_layer[index],
+        }
+    }
+}
+
+struct Readers {
+    input: usize,
+    layers: Vec<usize>,
+}
+
+fn reader_counts(network: &Network) -> Readers {
+    let mut readers = Readers { input: 0, layers: vec![0; network.layers.len()] };
+    for tensor in network.layers.iter().flat_map(|l| &l.inputs) {
+        match *tensor {
+            TensorRef::Input => readers.input += 1,
+            TensorRef::Layer(index) => readers.layers[index] += 1,
+        }
+    }
+    readers
+}
+
+/// Everything that decides what a kernel does; equal texts mean equal work.
+fn signature_text(network: &Network, layer: &Layer, batch: usize) -> String {
+    let inputs: Vec<String> = layer.inputs.iter().map(|&t| shape_text(network.shape(t))).collect();
+    format!("forward f32 nchw n{batch} {} {} -> {}", inputs.join("+"), layer.kind, shape_text(&layer.output))
+}

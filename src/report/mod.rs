@@ -1,0 +1,7 @@
+//! What people and programs see: the run file, tables and pictures.
+
+mod run_file;
+
+pub use run_file::{
+    AlsoRow, ClosureRow, IdleRow, KindRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport, Status,
+};

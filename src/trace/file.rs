@@ -1,0 +1,212 @@
+//! The trace file: JSON lines, appended window by window, so that a crash loses at most one window.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Instant;
+use crate::units::Joules;
+
+use super::{Environment, Header, Sample, Span, Trace, Warning};
+
+/// Format and version of the trace file.
+pub const TRACE_SCHEMA: &str = "layerjoule.trace/1";
+
+/// One line of the file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Line {
+    Header(Box<Header>),
+    /// A finished window with the readings since the window before it.
+    Window {
+        span: Span,
+        samples: Vec<(usize, Instant, Joules)>,
+    },
+    Warning(Warning),
+    End {
+        environment: Box<Environment>,
+        complete: bool,
+    },
+}
+
+/// Why a trace cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// The operating system refused.
+    #[error("{path}: cannot {what} the trace: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line is not what it must be.
+    #[error("{path}:{line}: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Appends to a trace file.
+#[derive(Debug)]
+pub struct TraceWriter {
+    file: File,
+    path: PathBuf,
+}
+
+impl TraceWriter {
+    /// Starts a new file with its header.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn create(path: &Path, header: &Header) -> Result<Self, TraceError> {
+        let file = File::create(path).map_err(io(path, "create"))?;
+        let mut writer = Self { file, path: path.to_path_buf() };
+        writer.append(&Line::Header(Box::new(header.clone())))?;
+        Ok(writer)
+    }
+
+    /// Opens an unfinished file to go on. A last line that a crash cut short is removed.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or written.
+    pub fn resume(path: &Path) -> Result<Self, TraceError> {
+        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io(path, "open"))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io(path, "read"))?;
+        let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+        file.set_len(whole as u64).map_err(io(path, "write"))?;
+        file.seek(std::io::SeekFrom::End(0)).map_err(io(path, "write"))?;
+        Ok(Self { file, path: path.to_path_buf() })
+    }
+
+    /// Adds a finished window and the samples up to it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written, for example because the disk is full.
+    pub fn window(&mut self, span: &Span, samples: &[Sample]) -> Result<(), TraceError> {
+        let samples = samples.iter().map(|s| (s.meter, s.at, s.energy)).collect();
+        self.append(&Line::Window { span: *span, samples })
+    }
+
+    /// Adds a warning.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn warning(&mut self, warning: &Warning) -> Result<(), TraceError> {
+        self.append(&Line::Warning(warning.clone()))
+    }
+
+    /// Ends the recording; an incomplete one can be continued.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn end(&mut self, environment: &Environment, complete: bool) -> Result<(), TraceError> {
+        self.append(&Line::End { environment: Box::new(environment.clone()), complete })?;
+        self.file.sync_all().map_err(io(&self.path, "write"))
+    }
+
+    fn append(&mut self, line: &Line) -> Result<(), TraceError> {
+        let mut text = serde_json::to_vec(line).map_err(|e| TraceError::Io {
+            path: self.path.clone(),
+            what: "encode",
+            source: e.into(),
+        })?;
+        text.push(b'\n');
+        // One write a line: what a reader or a crash sees ends with a whole line or a cut one, never a mix.
+        self.file.write_all(&text).map_err(io(&self.path, "write"))
+    }
+}
+
+/// Reads a trace file. A last line without its line end was cut short by a crash and is left out.
+///
+/// # Errors
+///
+/// The file cannot be read, is not a trace, is of a newer version, or has a malformed line.
+pub fn read_trace(path: &Path) -> Result<Trace, TraceError> {
+    let file = File::open(path).map_err(io(path, "open"))?;
+    let mut reader = BufReader::new(file);
+    let malformed =
+        |line: usize, reason: String| TraceError::Malformed { path: path.to_path_buf(), line, reason };
+    let mut trace: Option<Trace> = None;
+    let mut text = Vec::new();
+    for number in 1.. {
+        text.clear();
+        reader.read_until(b'\n', &mut text).map_err(io(path, "read"))?;
+        if !text.ends_with(b"\n") {
+            break;
+        }
+        if trace.is_none() {
+            check_schema(&text).map_err(|reason| malformed(number, reason))?;
+        }
+        let line: Line = serde_json::from_slice(&text).map_err(|e| malformed(number, e.to_string()))?;
+        match (&mut trace, line) {
+            (None, Line::Header(header)) => {
+                trace = Some(Trace {
+                    header: *header,
+                    spans: Vec::new(),
+                    samples: Vec::new(),
+                    warnings: Vec::new(),
+                    environment: None,
+                    complete: false,
+                });
+            }
+            (Some(trace), line) => add_line(trace, line).map_err(|reason| malformed(number, reason))?,
+            (None, _) => return Err(malformed(number, "expected the header first".to_string())),
+        }
+    }
+    trace.ok_or_else(|| malformed(1, "expected a trace header, found none".to_string()))
+}
+
+fn add_line(trace: &mut Trace, line: Line) -> Result<(), String> {
+    match line {
+        Line::Header(_) => return Err("a second header".to_string()),
+        Line::Window { span, samples } => {
+            let meters = trace.header.meters.len();
+            if let Some((meter, ..)) = samples.iter().find(|(meter, ..)| *meter >= meters) {
+                return Err(format!("sample of meter {meter}, but the header lists {meters}"));
+            }
+            if span.end < span.start {
+                return Err("a span ends before it starts".to_string());
+            }
+            trace.spans.push(span);
+            let sample = |(meter, at, energy)| Sample { meter, at, energy };
+            trace.samples.extend(samples.into_iter().map(sample));
+        }
+        Line::Warning(warning) => trace.warnings.push(warning),
+        Line::End { environment, complete } => {
+            trace.environment = Some(*environment);
+            trace.complete = complete;
+        }
+    }
+    Ok(())
+}
+
+/// Older versions of the format are read, newer ones refused by name.
+fn check_schema(line: &[u8]) -> Result<(), String> {
+    let value: serde_json::Value =
+        serde_json::from_slice(line).map_err(|e| format!("not a layerjoule trace: {e}"))?;
+    let found = value["header"]["schema"].as_str().unwrap_or("none");
+    if found == TRACE_SCHEMA {
+        return Ok(());
+    }
+    Err(format!("trace schema: expected {TRACE_SCHEMA}, found {found}; a newer layerjoule may read it"))
+}
+
+fn io<'a>(path: &'a Path, what: &'static str) -> impl FnOnce(std::io::Error) -> TraceError + 'a {
+    move |source| TraceError::Io { path: path.to_path_buf(), what, source }
+}

@@ -1,0 +1,15 @@
+//! What was recorded: spans of work, samples of meters, and the surroundings. Plain data and its file.
+//!
+//! A trace stands alone: it names layers, shapes, costs and meters itself, so that it can be attributed on
+//! another machine, without the network file.
+
+mod environment;
+mod file;
+mod record;
+
+pub use environment::{Environment, WeightsAndInput};
+pub use file::{TRACE_SCHEMA, TraceError, TraceWriter, read_trace};
+pub use record::{
+    Coverage, DeviceRecord, Header, LayerRecord, MeterKind, MeterRecord, MeterStatus, NetworkRecord,
+    RecordOptions, Sample, Span, SpanKind, Tool, Trace, Warning,
+};

@@ -1,0 +1,294 @@
+//! The records of a trace.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Instant;
+use crate::units::{Joules, Seconds};
+
+use super::Environment;
+
+/// The program that wrote a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+impl Tool {
+    /// This program.
+    pub fn this() -> Self {
+        Self { name: env!("CARGO_PKG_NAME").to_string(), version: env!("CARGO_PKG_VERSION").to_string() }
+    }
+}
+
+/// The network that ran.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct NetworkRecord {
+    /// Its name.
+    pub name: String,
+    /// The file, as the user named it.
+    pub source: String,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Items in one pass.
+    pub batch: usize,
+    /// Parameters of the file with the values in force.
+    pub set: BTreeMap<String, i64>,
+    /// Elements that training changes.
+    pub parameters: u64,
+    /// Elements of moving statistics.
+    pub buffers: u64,
+    /// 2 x multiply-accumulates of conv and linear, for one pass of the batch.
+    pub flops: u64,
+    /// All other operations, for one pass of the batch.
+    pub flops_elementwise: u64,
+}
+
+/// A layer that ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// Unique name.
+    pub name: String,
+    /// Its kind's name.
+    pub kind: String,
+    /// Index in [`Header::signatures`]; none for a view, which executes nothing.
+    pub signature: Option<usize>,
+    /// The algorithm that computed it.
+    pub algorithm: Option<String>,
+    /// Output shape, the batch left out.
+    pub output: Vec<usize>,
+    /// 2 x multiply-accumulates of conv and linear, for the batch.
+    pub flops: u64,
+    /// All other operations, for the batch.
+    pub flops_elementwise: u64,
+    /// Least f32 traffic of one execution.
+    pub bytes: u64,
+}
+
+/// The device that ran it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeviceRecord {
+    /// `cpu`, `cuda` or `sim`.
+    pub kind: String,
+    /// The device's own name.
+    pub name: String,
+    /// Its unique identifier, where it has one.
+    pub uuid: Option<String>,
+    /// Driver version, where it has one.
+    pub driver: Option<String>,
+    /// CUDA version, where it is used.
+    pub cuda: Option<String>,
+    /// cuDNN version, where it is used.
+    pub cudnn: Option<String>,
+    /// Arithmetic.
+    pub precision: String,
+    /// Memory layout.
+    pub layout: String,
+    /// The library or engine that computes.
+    pub engine: String,
+    /// Worker threads.
+    pub threads: usize,
+}
+
+/// What a meter reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MeterKind {
+    /// An energy counter.
+    Counter,
+    /// Power readings.
+    Power,
+    /// A model: nothing is measured.
+    Modelled,
+    /// A log of another device.
+    External,
+}
+
+/// How far a meter can be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MeterStatus {
+    /// A sensor reads it.
+    Measured,
+    /// A model gives it.
+    Estimated,
+    /// It cannot be read; the reason says why.
+    Unavailable,
+}
+
+/// Whether a sensor looks all the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Coverage {
+    /// It integrates without gaps.
+    Full,
+    /// It looks for a part of the time.
+    PartTime,
+}
+
+/// A meter, used or not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MeterRecord {
+    /// Its name on the command line, with the domain where it has several.
+    pub id: String,
+    /// What its joules include.
+    pub scope: String,
+    /// What it reads.
+    pub kind: MeterKind,
+    /// How far it can be believed.
+    pub status: MeterStatus,
+    /// Why it is unavailable or only estimated; or why it was chosen.
+    pub reason: Option<String>,
+    /// Time between two changes of its reading; `null` where it is continuous or unknown.
+    pub update_period_s: Option<Seconds>,
+    /// Whether its sensor looks all the time; `null` where unknown.
+    pub coverage: Option<Coverage>,
+    /// Error common to all its readings, as a fraction; never inside the intervals.
+    pub systematic_relative: Option<f64>,
+}
+
+/// How to record; equal options let an interrupted run be continued.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordOptions {
+    /// Rounds of windows.
+    pub rounds: usize,
+    /// Least length of a replay window.
+    pub window_s: Seconds,
+    /// Least counter updates in a replay window.
+    pub window_updates: usize,
+    /// Least length of a window of whole passes.
+    pub pass_window_s: Seconds,
+    /// Length of an idle window between rounds.
+    pub idle_window_s: Seconds,
+    /// Load before each window opens.
+    pub settle_s: Seconds,
+    /// Load before the first window.
+    pub warm_up_s: Seconds,
+    /// Seed of schedule, weights and input.
+    pub seed: u64,
+}
+
+/// A message that concerns the run or one layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Warning {
+    /// A stable name for programs.
+    pub code: String,
+    /// A sentence for people, with what to do.
+    pub text: String,
+    /// The layer, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub layer: Option<String>,
+}
+
+impl Warning {
+    /// A warning about the whole run.
+    pub fn new(code: &str, text: impl Into<String>) -> Self {
+        Self { code: code.to_string(), text: text.into(), layer: None }
+    }
+}
+
+/// What a trace begins with: everything known before the first window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// The file format and its version.
+    pub schema: String,
+    /// The program.
+    pub tool: Tool,
+    /// When, as RFC 3339 UTC.
+    pub created: String,
+    /// UTC time of the clock's origin, in seconds since 1970.
+    pub clock_origin_unix_s: Seconds,
+    /// Whether a simulated device gave the numbers.
+    pub simulated: bool,
+    /// Whether a stand-in library gave the numbers.
+    pub emulated: bool,
+    /// The network.
+    pub network: NetworkRecord,
+    /// Its layers, in order of execution.
+    pub layers: Vec<LayerRecord>,
+    /// Kinds of work that are measured once each.
+    pub signatures: Vec<String>,
+    /// The device.
+    pub device: DeviceRecord,
+    /// All meters looked at; samples refer to them by index.
+    pub meters: Vec<MeterRecord>,
+    /// Index of the meter whose joules are reported.
+    pub primary_meter: usize,
+    /// The surroundings when the run began.
+    pub environment: Environment,
+    /// How it is recorded.
+    pub options: RecordOptions,
+}
+
+/// What a span of time was spent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpanKind {
+    /// Passes that bring the device to its working temperature.
+    WarmUp,
+    /// Nothing ran, before the first or after the last round.
+    Idle,
+    /// Nothing ran, between two rounds.
+    ActiveIdle,
+    /// One kind of work again and again: index in [`Header::signatures`].
+    Replay(usize),
+    /// Whole passes.
+    Pass,
+}
+
+/// A measured stretch of time, aligned to changes of the primary meter's reading.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Span {
+    /// What ran.
+    pub kind: SpanKind,
+    /// The round it belongs to, from 0.
+    pub round: usize,
+    /// When it began; every meter has a sample of exactly this time.
+    pub start: Instant,
+    /// When it ended; every meter has a sample of exactly this time.
+    pub end: Instant,
+    /// How often the work ran from start to end.
+    pub executions: u64,
+    /// How far an edge may lie from the true change of the primary reading, at most.
+    pub edge_s: Seconds,
+}
+
+impl Span {
+    /// Its length.
+    pub fn length(&self) -> Seconds {
+        self.end - self.start
+    }
+}
+
+/// A reading of a cumulative meter, wraps undone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// Index in [`Header::meters`].
+    pub meter: usize,
+    /// When it was read.
+    pub at: Instant,
+    /// Energy since the first reading.
+    pub energy: Joules,
+}
+
+/// A recording.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trace {
+    /// Everything known before the first window.
+    pub header: Header,
+    /// Measured stretches, in order of time.
+    pub spans: Vec<Span>,
+    /// Readings, in order of time.
+    pub samples: Vec<Sample>,
+    /// What went wrong on the way.
+    pub warnings: Vec<Warning>,
+    /// The surroundings when the run ended.
+    pub environment: Option<Environment>,
+    /// Whether every planned window is there.
+    pub complete: bool,
+}
