@@ -43,8 +43,13 @@ impl Sub for Instant {
 impl Add<Seconds> for Instant {
     type Output = Self;
     fn add(self, time: Seconds) -> Self {
-        Self(self.0.saturating_add((time.value() * 1e9).round() as u64))
+        Self(self.0.saturating_add(nanos(time)))
     }
+}
+
+/// Whole nanoseconds of a duration; none of a negative one.
+fn nanos(time: Seconds) -> u64 {
+    (time.value() * 1e9).round() as u64
 }
 
 /// A monotonic clock, real or virtual.
@@ -60,18 +65,26 @@ pub trait Clock {
 /// The machine's monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub struct MonotonicClock {
-    origin: std::time::Instant,
+    start: std::time::Instant,
+    /// What the clock shows at `start`.
+    offset: Instant,
     origin_unix: Seconds,
 }
 
 impl MonotonicClock {
     /// A clock whose origin is now.
-    #[allow(clippy::disallowed_methods)] // This is the one place that may ask.
     pub fn start() -> Self {
+        Self::starting_at(Instant::default())
+    }
+
+    /// A clock that shows `offset` now, to go on where an earlier one ended.
+    #[allow(clippy::disallowed_methods)] // This is the one place that may ask.
+    pub fn starting_at(offset: Instant) -> Self {
         let unix = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0.0, |since| since.as_secs_f64());
-        Self { origin: std::time::Instant::now(), origin_unix: Seconds::new(unix) }
+        let origin_unix = Seconds::new(unix) - offset.since_origin();
+        Self { start: std::time::Instant::now(), offset, origin_unix }
     }
 }
 
@@ -79,7 +92,7 @@ impl Clock for MonotonicClock {
     #[allow(clippy::disallowed_methods)]
     fn now(&self) -> Instant {
         // 2^64 ns are 584 years.
-        Instant((std::time::Instant::now() - self.origin).as_nanos() as u64)
+        Instant(self.offset.0 + (std::time::Instant::now() - self.start).as_nanos() as u64)
     }
 
     #[allow(clippy::disallowed_methods)]

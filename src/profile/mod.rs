@@ -1,1 +1,12 @@
-//! profile
+//! The main job: a network file in, joules per layer out.
+//!
+//! Ties the line together: read, plan, prepare, choose meters, record, attribute, write. What the command line
+//! calls, and what other programs can call.
+
+mod job;
+mod output;
+mod records;
+
+pub use job::{DeviceChoice, Hooks, Outcome, ProfileError, ProfileOptions, Timing, profile};
+pub use output::{OutputError, RUN_FILE, TRACE_FILE, load_run, write_report};
+pub use records::{layer_records, network_record};

@@ -1,1 +1,13 @@
-//! run
+//! Recording: what to measure next, windows aligned to the meter, and the surroundings.
+//!
+//! [`record`] asks a [`Controller`] for windows until it has no more, and appends each finished window to the
+//! trace file. It sees the device and the meters only through their traits.
+
+mod environment;
+mod record;
+mod schedule;
+mod window;
+
+pub use environment::{Surroundings, SystemProbe};
+pub use record::{RecordError, Recording, Session, record};
+pub use schedule::{Controller, Request, Schedule};

@@ -37,7 +37,7 @@ impl Rng {
     }
 
     /// A new 64-bit number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0.next_u64()
     }
 
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn a_seed_repeats_its_numbers_and_another_does_not() {
         let draw =
-            |seed| (0..4).map(|_| 0).scan(Rng::new(seed), |r, _: i32| Some(r.next())).collect::<Vec<_>>();
+            |seed| (0..4).map(|_| 0).scan(Rng::new(seed), |r, _: i32| Some(r.number())).collect::<Vec<_>>();
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
     }

@@ -26,8 +26,9 @@ enum Line {
     },
     Warning(Warning),
     End {
-        environment: Box<Environment>,
+        environment: Option<Box<Environment>>,
         complete: bool,
+        ended_by: Option<String>,
     },
 }
 
@@ -110,13 +111,17 @@ impl TraceWriter {
         self.append(&Line::Warning(warning.clone()))
     }
 
-    /// Ends the recording; an incomplete one can be continued.
+    /// Ends the recording with what the trace says of its end; an incomplete one can be continued.
     ///
     /// # Errors
     ///
     /// The file cannot be written.
-    pub fn end(&mut self, environment: &Environment, complete: bool) -> Result<(), TraceError> {
-        self.append(&Line::End { environment: Box::new(environment.clone()), complete })?;
+    pub fn end(&mut self, trace: &Trace) -> Result<(), TraceError> {
+        self.append(&Line::End {
+            environment: trace.environment.clone().map(Box::new),
+            complete: trace.complete,
+            ended_by: trace.ended_by.clone(),
+        })?;
         self.file.sync_all().map_err(io(&self.path, "write"))
     }
 
@@ -155,16 +160,7 @@ pub fn read_trace(path: &Path) -> Result<Trace, TraceError> {
         }
         let line: Line = serde_json::from_slice(&text).map_err(|e| malformed(number, e.to_string()))?;
         match (&mut trace, line) {
-            (None, Line::Header(header)) => {
-                trace = Some(Trace {
-                    header: *header,
-                    spans: Vec::new(),
-                    samples: Vec::new(),
-                    warnings: Vec::new(),
-                    environment: None,
-                    complete: false,
-                });
-            }
+            (None, Line::Header(header)) => trace = Some(Trace::new(*header, Vec::new())),
             (Some(trace), line) => add_line(trace, line).map_err(|reason| malformed(number, reason))?,
             (None, _) => return Err(malformed(number, "expected the header first".to_string())),
         }
@@ -188,9 +184,10 @@ fn add_line(trace: &mut Trace, line: Line) -> Result<(), String> {
             trace.samples.extend(samples.into_iter().map(sample));
         }
         Line::Warning(warning) => trace.warnings.push(warning),
-        Line::End { environment, complete } => {
-            trace.environment = Some(*environment);
+        Line::End { environment, complete, ended_by } => {
+            trace.environment = environment.map(|e| *e);
             trace.complete = complete;
+            trace.ended_by = ended_by;
         }
     }
     Ok(())

@@ -285,10 +285,27 @@ pub struct Trace {
     pub spans: Vec<Span>,
     /// Readings, in order of time.
     pub samples: Vec<Sample>,
-    /// What went wrong on the way.
+    /// What a reader must know that the numbers do not show.
     pub warnings: Vec<Warning>,
     /// The surroundings when the run ended.
     pub environment: Option<Environment>,
-    /// Whether every planned window is there.
+    /// Whether the recording ended by plan.
     pub complete: bool,
+    /// Why it ended early, if it did.
+    pub ended_by: Option<String>,
+}
+
+impl Trace {
+    /// A recording that has not begun.
+    pub fn new(header: Header, warnings: Vec<Warning>) -> Self {
+        Self {
+            header,
+            spans: Vec::new(),
+            samples: Vec::new(),
+            warnings,
+            environment: None,
+            complete: false,
+            ended_by: None,
+        }
+    }
 }

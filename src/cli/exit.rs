@@ -1,0 +1,72 @@
+//! Exit codes: what went wrong, for scripts.
+
+use std::process::ExitCode;
+
+use crate::network::ReadError;
+use crate::plan::PlanError;
+use crate::profile::{OutputError, ProfileError};
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Wrong usage or input.
+    Input,
+    /// The environment cannot do what was asked.
+    Environment,
+    /// Stopped by the user.
+    Interrupted,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Done => ExitCode::SUCCESS,
+            Exit::Input => ExitCode::from(2),
+            Exit::Environment => ExitCode::from(3),
+            Exit::Interrupted => ExitCode::from(130),
+        }
+    }
+}
+
+/// The exit code of an error, by its type; anything unforeseen is the environment's.
+pub(super) fn of_error(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref::<ProfileError>() {
+            return of_profile(error);
+        }
+        if let Some(error) = cause.downcast_ref::<OutputError>() {
+            return of_output(error);
+        }
+        if cause.is::<ReadError>() || cause.is::<PlanError>() || cause.is::<WrongInput>() {
+            return Exit::Input;
+        }
+    }
+    Exit::Environment
+}
+
+fn of_profile(error: &ProfileError) -> Exit {
+    match error {
+        ProfileError::Network(_) | ProfileError::Plan { .. } | ProfileError::Usage(_) => Exit::Input,
+        ProfileError::Meter(crate::meter::MeterError::Unknown { .. }) => Exit::Input,
+        ProfileError::Meter(_) | ProfileError::Backend(_) => Exit::Environment,
+        ProfileError::Output(error) => of_output(error),
+    }
+}
+
+fn of_output(error: &OutputError) -> Exit {
+    match error {
+        OutputError::Refused { .. } => Exit::Input,
+        OutputError::Trace(crate::trace::TraceError::Malformed { .. }) => Exit::Input,
+        OutputError::Io { what: "read", source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Exit::Input
+        }
+        _ => Exit::Environment,
+    }
+}
+
+/// A mistake in the arguments that clap cannot see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct WrongInput(pub(super) String);

@@ -1,0 +1,196 @@
+//! `layerjoule profile`
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+
+use crate::meter::MeterChoice;
+use crate::profile::{DeviceChoice, Hooks, Outcome, ProfileOptions, Timing, profile};
+use crate::report::{layers_csv, table};
+use crate::run::RecordError;
+use crate::units::Seconds;
+
+use super::exit::{Exit, WrongInput};
+use super::progress::Progress;
+use super::{Format, SysfsRoot, key_value};
+
+/// Arguments of `profile`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: layerjoule profile networks/alexnet.toml --batch 4 --set size=160 --out run1"
+)]
+pub(super) struct ProfileArguments {
+    /// Network definition, *.toml or *.onnx
+    network: PathBuf,
+    /// Where the network runs: auto or cpu
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// What is run
+    #[arg(long, value_enum, default_value = "forward")]
+    phase: Phase,
+    /// Images in one pass
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    batch: usize,
+    /// Overrides a parameter of the network file; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, i64)>,
+    /// Worker threads; all processors by default
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// What reads the energy: auto, or ids separated by commas, the first as primary (see `doctor`)
+    #[arg(long, default_value = "auto", value_name = "ID[,ID]")]
+    meter: String,
+    /// Rounds of windows; more rounds give narrower intervals
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: usize,
+    /// Least length of a window, such as 500ms [default: 10 counter updates or 500ms; modelled 200ms]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    window: Option<Duration>,
+    /// Load before each window [default: 300ms]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    settle: Option<Duration>,
+    /// Load before the first window [default: 10s; modelled 3s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    warm_up: Option<Duration>,
+    /// Starts no window after this time, such as 10m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    budget: Option<Duration>,
+    /// Seed of schedule, weights and input
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+    /// Output directory [default: layerjoule-out/NETWORK-DEVICE]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Replaces a finished run in the output directory
+    #[arg(long)]
+    force: bool,
+    /// What is printed
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// Layers in the table: a number or all
+    #[arg(long, default_value = "25", value_name = "N|all", value_parser = top)]
+    top: usize,
+    #[command(flatten)]
+    sysfs: SysfsRoot,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Phase {
+    /// Inference
+    Forward,
+}
+
+/// Reads a time such as `500ms` or `10m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|e| format!("{e}; write it as 500ms, 2s or 10m"))?;
+    // A window beyond a day is a mistake, and would overflow clocks further on.
+    if time.is_zero() || time > Duration::from_secs(24 * 3600) {
+        return Err("expected more than zero and at most 24h".to_string());
+    }
+    Ok(time)
+}
+
+pub(super) fn top(text: &str) -> Result<usize, String> {
+    if text == "all" {
+        return Ok(usize::MAX);
+    }
+    text.parse().map_err(|_| format!("expected a number or all, found \"{text}\""))
+}
+
+pub(super) fn run(arguments: &ProfileArguments) -> anyhow::Result<Exit> {
+    let options = options(arguments)?;
+    let interrupts = count_interrupts()?;
+    let progress = RefCell::new(Progress::new());
+    let outcome = profile(
+        &options,
+        Hooks {
+            say: &mut |text| progress.borrow().say(text),
+            progress: &mut |done, total, next| progress.borrow_mut().update(done, total, next),
+            stop: &|| interrupts.load(Ordering::Relaxed) > 0,
+        },
+    )?;
+    match arguments.format {
+        Format::Table => super::print(&table(&outcome.report, arguments.top))?,
+        Format::Json => super::print(&format!("{}\n", serde_json::to_string_pretty(&outcome.report)?))?,
+        Format::Csv => {
+            let mut csv = Vec::new();
+            layers_csv(&outcome.report, &mut csv)?;
+            super::print(&String::from_utf8(csv)?)?;
+        }
+    }
+    super::complain(&format!("written to {}", outcome.dir.display()));
+    Ok(ending(&outcome))
+}
+
+fn ending(outcome: &Outcome) -> Exit {
+    match &outcome.ended_early {
+        None => Exit::Done,
+        Some(RecordError::Stopped) => {
+            super::complain("interrupted; the finished windows are kept, the same command goes on");
+            Exit::Interrupted
+        }
+        Some(error) => {
+            super::complain(&format!(
+                "error: {error}\nthe finished windows are kept; when that is mended, the same command goes on"
+            ));
+            Exit::Environment
+        }
+    }
+}
+
+fn options(arguments: &ProfileArguments) -> anyhow::Result<ProfileOptions> {
+    let Phase::Forward = arguments.phase;
+    let seconds = |time: Option<Duration>| time.map(|t| Seconds::new(t.as_secs_f64()));
+    if arguments.threads == Some(0) {
+        return Err(WrongInput("--threads: expected at least 1, found 0".to_string()).into());
+    }
+    Ok(ProfileOptions {
+        network: arguments.network.clone(),
+        set: arguments.set.clone(),
+        batch: arguments.batch,
+        device: device(&arguments.device)?,
+        threads: arguments.threads,
+        meter: MeterChoice::parse(&arguments.meter),
+        sysfs_root: arguments.sysfs.sysfs_root.clone(),
+        timing: Timing {
+            rounds: Some(arguments.rounds),
+            window: seconds(arguments.window),
+            settle: seconds(arguments.settle),
+            warm_up: seconds(arguments.warm_up),
+            budget: seconds(arguments.budget),
+        },
+        seed: arguments.seed,
+        out: arguments.out.clone(),
+        force: arguments.force,
+    })
+}
+
+fn device(text: &str) -> anyhow::Result<DeviceChoice> {
+    match text.split(':').next() {
+        Some("auto") => Ok(DeviceChoice::Auto),
+        Some("cpu") => Ok(DeviceChoice::Cpu),
+        Some("cuda" | "sim") => {
+            anyhow::bail!("--device {text}: this version runs on the CPU only; use --device cpu")
+        }
+        _ => Err(WrongInput(format!("--device: expected auto or cpu, found \"{text}\"")).into()),
+    }
+}
+
+/// Counts Ctrl-C and termination requests: the first ends the run in order, the second at once.
+fn count_interrupts() -> anyhow::Result<Arc<AtomicUsize>> {
+    let count = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&count);
+    ctrlc::set_handler(move || {
+        if seen.fetch_add(1, Ordering::Relaxed) > 0 {
+            std::process::exit(130);
+        }
+        super::complain("stopping; once more ends at once");
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(count)
+}

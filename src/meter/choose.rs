@@ -1,0 +1,144 @@
+//! Which meter's joules are reported.
+
+use crate::trace::{MeterKind, MeterRecord, MeterStatus, Warning};
+
+use super::interface::{Meter, MeterCandidate};
+
+/// What the user asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MeterChoice {
+    /// The best that works.
+    Auto,
+    /// These, the first as primary.
+    Named(Vec<String>),
+}
+
+impl MeterChoice {
+    /// Reads `auto` or a list of ids separated by commas.
+    pub fn parse(text: &str) -> Self {
+        let ids: Vec<String> =
+            text.split(',').map(|id| id.trim().to_string()).filter(|id| !id.is_empty()).collect();
+        if ids.is_empty() || ids == ["auto"] { Self::Auto } else { Self::Named(ids) }
+    }
+}
+
+/// Why no meter could be chosen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MeterError {
+    /// No meter has this name.
+    #[error("meter \"{id}\": expected auto or one of {known}; `layerjoule doctor` explains each")]
+    Unknown {
+        /// The name asked for.
+        id: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The meter is known but does not work here.
+    #[error("meter \"{id}\" does not work here: {reason}")]
+    Unavailable {
+        /// The name asked for.
+        id: String,
+        /// Why, and what mends it.
+        reason: String,
+    },
+    /// Nothing works, not even the model.
+    #[error("no meter works here; `layerjoule doctor` says why")]
+    None,
+}
+
+/// The meters of a run.
+pub struct Chosen {
+    /// All meters looked at, in order; the choice and the reasons against others are in `reason`.
+    pub records: Vec<MeterRecord>,
+    /// Meters to read, with their index in `records`; the first is the primary one.
+    pub meters: Vec<(usize, Box<dyn Meter>)>,
+    /// What a reader of the results must know about the choice.
+    pub warnings: Vec<Warning>,
+}
+
+impl Chosen {
+    /// The record of the primary meter.
+    pub fn primary(&self) -> &MeterRecord {
+        &self.records[self.meters[0].0]
+    }
+}
+
+/// Chooses the primary meter and those read beside it.
+///
+/// With [`MeterChoice::Auto`] the first candidate that works is primary, and further domains of the same
+/// meter are read beside it.
+///
+/// # Errors
+///
+/// A name that does not exist, a named meter that does not work, or nothing that works.
+pub fn choose(candidates: Vec<MeterCandidate>, choice: &MeterChoice) -> Result<Chosen, MeterError> {
+    let wanted = match choice {
+        MeterChoice::Auto => automatic(&candidates)?,
+        MeterChoice::Named(ids) => {
+            ids.iter().map(|id| named(&candidates, id)).collect::<Result<Vec<_>, _>>()?
+        }
+    };
+    let mut chosen = Chosen { records: Vec::new(), meters: Vec::new(), warnings: Vec::new() };
+    let mut meters: Vec<(usize, Box<dyn Meter>)> = Vec::new();
+    for (index, candidate) in candidates.into_iter().enumerate() {
+        let MeterCandidate { record, meter } = candidate;
+        if let Some(meter) = meter.filter(|_| wanted.contains(&index)) {
+            meters.push((index, meter));
+        }
+        chosen.records.push(record);
+    }
+    // In the order asked for, so that the first is the primary one.
+    meters.sort_by_key(|(index, _)| wanted.iter().position(|w| w == index));
+    chosen.meters = meters;
+    chosen.warnings = warnings(chosen.primary());
+    Ok(chosen)
+}
+
+fn automatic(candidates: &[MeterCandidate]) -> Result<Vec<usize>, MeterError> {
+    let works = |c: &MeterCandidate| c.meter.is_some();
+    // A domain such as `x:dram` is no stand-in for the whole.
+    let primary =
+        candidates.iter().position(|c| works(c) && !c.record.id.contains(':')).ok_or(MeterError::None)?;
+    let family = &candidates[primary].record.id;
+    let sibling = |c: &MeterCandidate| c.record.id.split(':').next() == Some(family);
+    let mut wanted = vec![primary];
+    wanted.extend(
+        candidates
+            .iter()
+            .enumerate()
+            .filter(|(i, c)| *i != primary && works(c) && sibling(c))
+            .map(|(i, _)| i),
+    );
+    Ok(wanted)
+}
+
+fn named(candidates: &[MeterCandidate], id: &str) -> Result<usize, MeterError> {
+    let Some(index) = candidates.iter().position(|c| c.record.id == id) else {
+        let known: Vec<&str> = candidates.iter().map(|c| c.record.id.as_str()).collect();
+        return Err(MeterError::Unknown { id: id.to_string(), known: known.join(", ") });
+    };
+    let candidate = &candidates[index];
+    if candidate.meter.is_none() {
+        let reason = candidate.record.reason.clone().unwrap_or_default();
+        return Err(MeterError::Unavailable { id: id.to_string(), reason });
+    }
+    Ok(index)
+}
+
+fn warnings(primary: &MeterRecord) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if primary.status == MeterStatus::Estimated {
+        let band = primary.systematic_relative.map_or(String::new(), |s| format!(", ±{:.0} %", s * 100.0));
+        warnings.push(Warning::new(
+            "estimated",
+            format!("every energy is estimated by a model{band}, not measured; see `layerjoule doctor`"),
+        ));
+    }
+    if primary.kind == MeterKind::Counter && primary.id.contains(':') {
+        warnings.push(Warning::new(
+            "scope",
+            format!("{} reads {}, which is not all that the layers use", primary.id, primary.scope),
+        ));
+    }
+    warnings
+}

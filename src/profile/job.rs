@@ -1,0 +1,348 @@
+//! One profile from beginning to end.
+
+use std::path::{Path, PathBuf};
+
+use crate::backend::cpu::CpuBackend;
+use crate::backend::{Backend, BackendError, BackendInfo, Executor, Tensors, WeightOptions};
+use crate::clock::{Clock, MonotonicClock, rfc3339};
+use crate::meter::{Chosen, MeterChoice, MeterError, choose, host_meters};
+use crate::network::{self, Network, ReadError};
+use crate::plan::{Plan, PlanError, PlanOptions};
+use crate::report::{RunReport, run_report};
+use crate::run::{RecordError, Recording, Request, Schedule, Session, Surroundings, SystemProbe, record};
+use crate::stats::Rng;
+use crate::trace::{
+    DeviceRecord, Environment, Header, MeterKind, RecordOptions, SpanKind, TRACE_SCHEMA, Tool, Trace,
+    TraceError, TraceWriter, Warning, WeightsAndInput,
+};
+use crate::units::Seconds;
+
+use super::output::{self, Found, OutputError, TRACE_FILE};
+use super::records::{layer_records, network_record};
+
+/// Where the network runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best there is; the CPU for now.
+    Auto,
+    /// The host's processor.
+    Cpu,
+}
+
+/// Lengths of windows; none for the meter's default.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Timing {
+    /// Rounds; at least two for an interval.
+    pub rounds: Option<usize>,
+    /// Least length of a replay window.
+    pub window: Option<Seconds>,
+    /// Load before each window.
+    pub settle: Option<Seconds>,
+    /// Load before the first window.
+    pub warm_up: Option<Seconds>,
+    /// Starts no window after this time.
+    pub budget: Option<Seconds>,
+}
+
+/// What to profile, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProfileOptions {
+    /// The network file.
+    pub network: PathBuf,
+    /// Parameters of the file to override.
+    pub set: Vec<(String, i64)>,
+    /// Items in one pass.
+    pub batch: usize,
+    /// Where it runs.
+    pub device: DeviceChoice,
+    /// Worker threads; none for all processors.
+    pub threads: Option<usize>,
+    /// What reads the energy.
+    pub meter: MeterChoice,
+    /// Where `/sys` is.
+    pub sysfs_root: PathBuf,
+    /// Lengths of windows.
+    pub timing: Timing,
+    /// Seed of schedule, weights and input.
+    pub seed: u64,
+    /// Output directory; none for `layerjoule-out/NETWORK-DEVICE`.
+    pub out: Option<PathBuf>,
+    /// Replaces a finished run.
+    pub force: bool,
+}
+
+/// What the caller sees and decides while a profile runs.
+pub struct Hooks<'a> {
+    /// A sentence about what happens next.
+    pub say: &'a mut dyn FnMut(&str),
+    /// Windows done, windows in all, and what comes.
+    pub progress: &'a mut dyn FnMut(usize, usize, &str),
+    /// Becomes true when the user wants to stop.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// What a profile left.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The result, as far as it got.
+    pub report: RunReport,
+    /// Where it was written.
+    pub dir: PathBuf,
+    /// Why it ended early, if it did.
+    pub ended_early: Option<RecordError>,
+}
+
+/// Why there is no profile.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    /// The network file is wrong.
+    #[error(transparent)]
+    Network(#[from] ReadError),
+    /// The network cannot be planned.
+    #[error("{file}: {source}")]
+    Plan {
+        /// The network file.
+        file: PathBuf,
+        /// Why.
+        source: PlanError,
+    },
+    /// An option is out of its range.
+    #[error("{0}")]
+    Usage(String),
+    /// No meter.
+    #[error(transparent)]
+    Meter(#[from] MeterError),
+    /// The device cannot do it.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The output cannot be written or is in the way.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+impl From<TraceError> for ProfileError {
+    fn from(error: TraceError) -> Self {
+        Self::Output(error.into())
+    }
+}
+
+/// Seeds of the independent random decisions of a run.
+const SCHEDULE_STREAM: u64 = 1;
+const PICK_STREAM: u64 = 2;
+
+/// Profiles a network: reads it, runs it, measures it and writes the results.
+///
+/// # Errors
+///
+/// Nothing could be measured. A run that ended early is no error: its outcome says why.
+pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, ProfileError> {
+    let Hooks { say, progress, stop } = hooks;
+    if options.timing.rounds.is_some_and(|rounds| rounds < 2) {
+        return Err(ProfileError::Usage(
+            "--rounds: expected at least 2, since one window has no spread".into(),
+        ));
+    }
+    let network = network::read(&options.network, &options.set)?;
+    let plan = Plan::new(&network, &PlanOptions { batch: options.batch, keep_all: false })
+        .map_err(|source| ProfileError::Plan { file: options.network.clone(), source })?;
+    let threads = options
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let backend = CpuBackend::new(threads)?;
+    let info = backend.info();
+    let dir = options.out.clone().unwrap_or_else(|| default_directory(&network, &info));
+    say(&format!("{}: {} layers, looking for meters", network.name, network.layers.len()));
+    let looking = MonotonicClock::start();
+    let chosen = choose(host_meters(&options.sysfs_root, &looking), &options.meter)?;
+    say(&meter_text(&chosen));
+    say("preparing weights and buffers");
+    let tensors = Tensors::new(&network, &WeightOptions { seed: options.seed, batch: options.batch });
+    let surroundings = Surroundings { sysfs_root: options.sysfs_root.clone(), ..Surroundings::default() };
+    let mut probe = SystemProbe::start(surroundings);
+    let environment =
+        probe.environment(WeightsAndInput { seed: options.seed, distribution: tensors.distribution.clone() });
+    let mut executor = backend.prepare(&network, &plan, &tensors)?;
+    drop(tensors);
+    let header = header(options, &network, &plan, &info, executor.as_ref(), &chosen, environment);
+    let found = output::inspect_directory(&dir, &header, options.force)?;
+    output::create_directory(&dir)?;
+    let started = start(found, header, &dir, &chosen)?;
+    let Started { mut trace, mut writer, clock, schedule } = started;
+    for warning in first_pass(executor.as_mut(), &plan)? {
+        if trace.warnings.contains(&warning) {
+            continue;
+        }
+        writer.warning(&warning)?;
+        trace.warnings.push(warning);
+    }
+    let mut schedule = match options.timing.budget {
+        Some(budget) => schedule.until(clock.now() + budget),
+        None => schedule,
+    };
+    let expected = schedule.expected(&trace.header.options).value();
+    say(&format!("measuring; about {} at least", duration_text(expected)));
+    let Chosen { mut meters, .. } = chosen;
+    let seed = options.seed;
+    let mut pick = |request: Request, among: usize| {
+        let SpanKind::Replay(signature) = request.kind else { return 0 };
+        let stream = (request.round as u64) << 32 | signature as u64;
+        Rng::stream(Rng::stream(seed, PICK_STREAM).number(), stream).below(among)
+    };
+    let session = Session {
+        executor: executor.as_mut(),
+        plan: &plan,
+        meters: &mut meters,
+        clock: &clock,
+        probe: &mut probe,
+        stop,
+        progress,
+        pick: &mut pick,
+    };
+    let Recording { trace, error } = record(session, trace, &mut schedule, &mut writer);
+    let report = run_report(&trace);
+    output::write_report(&dir, &report, Some(&trace))?;
+    Ok(Outcome { report, dir, ended_early: error })
+}
+
+/// A recording about to begin or to go on.
+struct Started {
+    trace: Trace,
+    writer: TraceWriter,
+    clock: MonotonicClock,
+    schedule: Schedule,
+}
+
+fn start(found: Found, mut header: Header, dir: &Path, chosen: &Chosen) -> Result<Started, ProfileError> {
+    let path = dir.join(TRACE_FILE);
+    let plan = schedule(&header);
+    match found {
+        Found::Unfinished(trace) => {
+            let end = trace.spans.last().map(|s| s.end).unwrap_or_default();
+            Ok(Started {
+                schedule: plan.without(&trace),
+                // A second later than anything recorded, so that times stay in order across the break.
+                clock: MonotonicClock::starting_at(end + Seconds::new(1.0)),
+                writer: TraceWriter::resume(&path)?,
+                trace: *trace,
+            })
+        }
+        Found::Free => {
+            let clock = MonotonicClock::start();
+            header.clock_origin_unix_s = clock.origin_unix();
+            let mut writer = TraceWriter::create(&path, &header)?;
+            for warning in &chosen.warnings {
+                writer.warning(warning)?;
+            }
+            let trace = Trace::new(header, chosen.warnings.clone());
+            Ok(Started { trace, writer, clock, schedule: plan })
+        }
+    }
+}
+
+fn schedule(header: &Header) -> Schedule {
+    let seed = header.options.seed;
+    Schedule::new(header.signatures.len(), &header.options, |round, kinds| {
+        Rng::stream(Rng::stream(seed, SCHEDULE_STREAM).number(), round as u64).shuffle(kinds);
+    })
+}
+
+/// Runs the network once, so that every page is touched, and looks at what comes out.
+fn first_pass(executor: &mut dyn Executor, plan: &Plan) -> Result<Vec<Warning>, BackendError> {
+    for step in 0..plan.steps.len() {
+        executor.launch(step)?;
+    }
+    executor.sync()?;
+    let Some(last) = plan.steps.len().checked_sub(1) else { return Ok(Vec::new()) };
+    if executor.output(last)?.iter().all(|x| x.is_finite()) {
+        return Ok(Vec::new());
+    }
+    Ok(vec![Warning::new(
+        "not_finite",
+        "the network's output is not finite with these weights; energy depends on data, so another --seed or \
+         trained weights may give other joules",
+    )])
+}
+
+fn default_directory(network: &Network, info: &BackendInfo) -> PathBuf {
+    let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let name: String = network.name.chars().map(safe).collect();
+    PathBuf::from("layerjoule-out").join(format!("{name}-{}", info.kind))
+}
+
+fn meter_text(chosen: &Chosen) -> String {
+    let primary = chosen.primary();
+    let mut text = format!("energy by {} ({})", primary.id, primary.scope);
+    for record in &chosen.records {
+        if let (crate::trace::MeterStatus::Unavailable, Some(reason)) = (record.status, &record.reason) {
+            text.push_str(&format!("\n  not {}: {reason}", record.id));
+        }
+    }
+    text
+}
+
+fn header(
+    options: &ProfileOptions,
+    network: &Network,
+    plan: &Plan,
+    info: &BackendInfo,
+    executor: &dyn Executor,
+    chosen: &Chosen,
+    environment: Environment,
+) -> Header {
+    let clock = MonotonicClock::start();
+    Header {
+        schema: TRACE_SCHEMA.to_string(),
+        tool: Tool::this(),
+        created: rfc3339(clock.origin_unix()),
+        clock_origin_unix_s: clock.origin_unix(),
+        simulated: false,
+        emulated: options.sysfs_root != Path::new("/sys") && chosen.primary().kind == MeterKind::Counter,
+        network: network_record(network, options.batch),
+        layers: layer_records(network, plan, |step| Some(executor.algorithm(step).to_string())),
+        signatures: plan.signatures.iter().map(|s| s.text.clone()).collect(),
+        device: device_record(info),
+        meters: chosen.records.clone(),
+        primary_meter: chosen.meters[0].0,
+        environment,
+        options: record_options(options, chosen),
+    }
+}
+
+fn device_record(info: &BackendInfo) -> DeviceRecord {
+    DeviceRecord {
+        kind: info.kind.to_string(),
+        name: info.name.clone(),
+        uuid: None,
+        driver: None,
+        cuda: None,
+        cudnn: None,
+        precision: info.precision.to_string(),
+        layout: info.layout.to_string(),
+        engine: info.engine.clone(),
+        threads: info.threads,
+    }
+}
+
+/// The defaults: windows of ten updates or half a second, whichever is longer; a model has no updates and no
+/// noise of its own, so 0.2 s do. Three rounds after 0.3 s of settling each.
+fn record_options(options: &ProfileOptions, chosen: &Chosen) -> RecordOptions {
+    let modelled = chosen.primary().kind == MeterKind::Modelled;
+    let default =
+        |modelled_s: f64, counter_s: f64| Seconds::new(if modelled { modelled_s } else { counter_s });
+    let timing = &options.timing;
+    let window = timing.window.unwrap_or(default(0.2, 0.5));
+    RecordOptions {
+        rounds: timing.rounds.unwrap_or(3),
+        window_s: window,
+        window_updates: if modelled { 0 } else { 10 },
+        pass_window_s: window * 2.0,
+        idle_window_s: window,
+        settle_s: timing.settle.unwrap_or(Seconds::new(0.3)),
+        warm_up_s: timing.warm_up.unwrap_or(default(3.0, 10.0)),
+        seed: options.seed,
+    }
+}
+
+fn duration_text(seconds: f64) -> String {
+    if seconds < 100.0 { format!("{seconds:.0} s") } else { format!("{:.1} min", seconds / 60.0) }
+}

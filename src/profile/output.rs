@@ -1,0 +1,227 @@
+//! The output directory: what may be written where, and writing it so that nothing is ever half there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::report::{RUN_SCHEMA, RunReport, kinds_csv, layers_csv, pictures, png, run_report};
+use crate::trace::{Header, Trace, TraceError, read_trace};
+
+/// The run file's name in an output directory.
+pub const RUN_FILE: &str = "run.json";
+/// The trace's name in an output directory.
+pub const TRACE_FILE: &str = "trace.jsonl";
+/// Beginning of the names of files that are still being written.
+const TEMPORARY: &str = ".layerjoule-";
+
+/// Why results cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// The operating system refused.
+    #[error("{path}: cannot {what}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The directory may not be used.
+    #[error("{path}: {reason}")]
+    Refused {
+        /// The directory.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The trace in the directory cannot be used.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// A picture cannot be drawn.
+    #[error("cannot draw a picture: {0}")]
+    Picture(#[from] crate::report::PictureError),
+}
+
+/// What an output directory holds.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Nothing that is in the way.
+    Free,
+    /// An unfinished run that can be continued.
+    Unfinished(Box<Trace>),
+}
+
+/// Looks whether a run may be written to a directory; `header` is that of the run to come.
+///
+/// # Errors
+///
+/// The path is no directory, holds files of others, a finished run, or an unfinished one with other options.
+/// With `force` only the first counts; files of others are never touched.
+pub(super) fn inspect_directory(dir: &Path, header: &Header, force: bool) -> Result<Found, OutputError> {
+    let refuse = |reason: String| OutputError::Refused { path: dir.to_path_buf(), reason };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Free),
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(refuse("expected a directory, found a file; choose another --out".to_string()));
+        }
+        Err(source) => return Err(OutputError::Io { path: dir.to_path_buf(), what: "list", source }),
+    };
+    if force {
+        return Ok(Found::Free);
+    }
+    let names: BTreeSet<String> =
+        entries.filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned())).collect();
+    let foreign: Vec<&str> = names.iter().map(String::as_str).filter(|name| !is_ours(name)).collect();
+    if !foreign.is_empty() {
+        return Err(refuse(format!(
+            "the directory holds files that layerjoule did not write ({}); choose another --out",
+            some(&foreign)
+        )));
+    }
+    let trace_path = dir.join(TRACE_FILE);
+    if !names.contains(TRACE_FILE) {
+        if names.contains(RUN_FILE) {
+            return Err(refuse(
+                "holds a finished run; choose another --out, or --force to replace it".into(),
+            ));
+        }
+        return Ok(Found::Free);
+    }
+    let trace = read_trace(&trace_path)?;
+    if trace.complete {
+        return Err(refuse("holds a finished run; choose another --out, or --force to replace it".into()));
+    }
+    match difference(&trace.header, header) {
+        None => Ok(Found::Unfinished(Box::new(trace))),
+        Some(what) => Err(refuse(format!(
+            "holds an unfinished run with another {what}; give the same options to go on, choose another --out, \
+             or --force to replace it"
+        ))),
+    }
+}
+
+fn is_ours(name: &str) -> bool {
+    let stem = name.strip_suffix(".svg").or_else(|| name.strip_suffix(".png"));
+    [RUN_FILE, TRACE_FILE, "layers.csv", "kinds.csv", "truth.json"].contains(&name)
+        || name.starts_with(TEMPORARY)
+        || stem.is_some_and(|stem| crate::report::PICTURE_NAMES.contains(&stem))
+}
+
+fn some(names: &[&str]) -> String {
+    let shown = names.iter().take(3).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ");
+    if names.len() > 3 { format!("{shown} and {} more", names.len() - 3) } else { shown }
+}
+
+/// The first thing in which two runs differ so that their windows may not be mixed.
+fn difference(there: &Header, here: &Header) -> Option<String> {
+    let (a, b) = (&there.options, &here.options);
+    let ids = |h: &Header| h.meters.get(h.primary_meter).map(|m| (m.id.clone(), m.scope.clone()));
+    let differs: [(&str, bool); 9] = [
+        ("version of layerjoule", there.tool != here.tool),
+        ("network file", there.network.sha256 != here.network.sha256),
+        ("batch size", there.network.batch != here.network.batch),
+        ("--set", there.network.set != here.network.set),
+        ("device", there.device != here.device),
+        ("meter", ids(there) != ids(here)),
+        ("seed", a.seed != b.seed),
+        ("number of rounds or length of windows", a != b),
+        ("plan", there.signatures != here.signatures || there.layers != here.layers),
+    ];
+    differs.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what.to_string())
+}
+
+/// Creates the directory with its parents.
+pub(super) fn create_directory(dir: &Path) -> Result<(), OutputError> {
+    fs::create_dir_all(dir).map_err(|source| OutputError::Io {
+        path: dir.to_path_buf(),
+        what: "create the directory",
+        source,
+    })
+}
+
+/// Writes run file, tables and pictures of a report into a directory; each file appears whole or not at all.
+///
+/// # Errors
+///
+/// The directory cannot be written, for example because the disk is full; what was there before stays.
+pub fn write_report(dir: &Path, report: &RunReport, trace: Option<&Trace>) -> Result<(), OutputError> {
+    create_directory(dir)?;
+    let mut json = serde_json::to_vec_pretty(report).map_err(|e| OutputError::Io {
+        path: dir.join(RUN_FILE),
+        what: "encode",
+        source: e.into(),
+    })?;
+    json.push(b'\n');
+    write_whole(&dir.join(RUN_FILE), &json)?;
+    let csv_error = |e: csv::Error| OutputError::Io {
+        path: dir.to_path_buf(),
+        what: "encode a table",
+        source: std::io::Error::other(e),
+    };
+    let mut csv = Vec::new();
+    layers_csv(report, &mut csv).map_err(csv_error)?;
+    write_whole(&dir.join("layers.csv"), &csv)?;
+    csv.clear();
+    kinds_csv(report, &mut csv).map_err(csv_error)?;
+    write_whole(&dir.join("kinds.csv"), &csv)?;
+    for picture in pictures(report, trace)? {
+        write_whole(&dir.join(format!("{}.svg", picture.name)), picture.svg.as_bytes())?;
+        write_whole(&dir.join(format!("{}.png", picture.name)), &png(&picture.svg)?)?;
+    }
+    Ok(())
+}
+
+/// Writes a file under another name and renames it, so that no reader ever sees a part of it.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
+    let io = |what| move |source| OutputError::Io { path: path.to_path_buf(), what, source };
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        // As any file that a program creates: the user's umask takes its part.
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(dir)
+        .map_err(io("write"))?;
+    file.write_all(bytes).map_err(io("write"))?;
+    file.as_file().sync_all().map_err(io("write"))?;
+    file.persist(path).map_err(|e| io("write")(e.error))?;
+    Ok(())
+}
+
+/// Reads a recorded run: a directory or its run file. Attributed anew where the trace is there.
+///
+/// # Errors
+///
+/// Nothing is there, or it is malformed or of a newer version.
+pub fn load_run(path: &Path) -> Result<(RunReport, Option<Trace>), OutputError> {
+    let (run_file, dir) = if path.is_dir() {
+        (path.join(RUN_FILE), path)
+    } else {
+        (path.to_path_buf(), path.parent().unwrap_or(Path::new(".")))
+    };
+    let trace_file = dir.join(TRACE_FILE);
+    if path.is_dir() && trace_file.exists() {
+        let trace = read_trace(&trace_file)?;
+        return Ok((run_report(&trace), Some(trace)));
+    }
+    let refuse = |reason: String| OutputError::Refused { path: run_file.clone(), reason };
+    let text = fs::read(&run_file).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound if path.is_dir() => refuse(
+            "not there; expected a directory written by `layerjoule profile`, or its run.json".to_string(),
+        ),
+        _ => OutputError::Io { path: run_file.clone(), what: "read", source },
+    })?;
+    let value: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|e| refuse(format!("not a run file: {e}")))?;
+    let found = value["schema"].as_str().unwrap_or("none");
+    if found != RUN_SCHEMA {
+        return Err(refuse(format!(
+            "schema: expected {RUN_SCHEMA}, found {found}; a newer layerjoule may read it"
+        )));
+    }
+    let report = serde_json::from_value(value).map_err(|e| refuse(format!("not a run file: {e}")))?;
+    Ok((report, None))
+}

@@ -1,0 +1,285 @@
+//! From a trace to the run report.
+
+use crate::attribution::{Attribution, SignatureEnergy, attribute, signature_counts};
+use crate::stats::{Estimate, Uncertain};
+use crate::trace::{LayerRecord, MeterStatus, Trace, Warning};
+use crate::units::Joules;
+
+use super::kinds::kind_rows;
+use super::run_file::{
+    AlsoRow, ClosureRow, IdleRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport, Status,
+};
+
+/// Residual beyond which the balance is called open: 3 % of the pass (`measurement.md` 3.8).
+const CLOSURE_LIMIT: f64 = 0.03;
+/// Other processes' share of the machine above which a run is called disturbed.
+const DISTURBED: f64 = 0.05;
+/// Half width of an interval, relative to its value, beyond which a row is called uncertain.
+const WIDE: f64 = 0.2;
+
+/// Attributes a trace and lays out the result.
+pub fn run_report(trace: &Trace) -> RunReport {
+    let header = &trace.header;
+    let primary = attribute(trace, header.primary_meter);
+    let others: Vec<(usize, Attribution)> = (0..header.meters.len())
+        .filter(|&m| m != header.primary_meter && trace.samples.iter().any(|s| s.meter == m))
+        .map(|m| (m, attribute(trace, m)))
+        .collect();
+    let sum = layer_sum(trace, &primary);
+    let layers: Vec<LayerRow> = header
+        .layers
+        .iter()
+        .enumerate()
+        .map(|(index, layer)| layer_row(trace, index, layer, &primary, &others, sum))
+        .collect();
+    let closure = closure_row(trace, &primary);
+    let mut warnings = trace.warnings.clone();
+    warnings.extend(trace_warnings(trace));
+    warnings.extend(row_warnings(&layers, &closure));
+    RunReport {
+        schema: RUN_SCHEMA.to_string(),
+        tool: header.tool.clone(),
+        created: header.created.clone(),
+        simulated: header.simulated,
+        emulated: header.emulated,
+        network: header.network.clone(),
+        device: header.device.clone(),
+        meters: header.meters.clone(),
+        primary_meter: header.meters[header.primary_meter].id.clone(),
+        environment: trace.environment.clone().unwrap_or_else(|| header.environment.clone()),
+        kinds: kind_rows(trace, &primary, sum),
+        pass: vec![pass_row(trace, &primary.pass)],
+        idle: IdleRow {
+            power_w: primary.idle_power.map(|p| p.estimate()),
+            active_power_w: primary.active_idle_power.map(|p| p.estimate()),
+        },
+        closure: vec![closure],
+        layers,
+        warnings,
+    }
+}
+
+/// The rows of layers that nobody has measured: what they are and what they cost in operations and bytes.
+pub fn unmeasured_rows(layers: &[LayerRecord], signatures: &[String]) -> Vec<LayerRow> {
+    layers
+        .iter()
+        .enumerate()
+        .map(|(index, layer)| {
+            let mut row = bare_row(index, layer, signatures);
+            match layer.signature {
+                Some(_) => row.reason = Some("not measured".to_string()),
+                None => nothing_runs(&mut row),
+            }
+            row
+        })
+        .collect()
+}
+
+/// A row with what is known without measuring.
+fn bare_row(index: usize, layer: &LayerRecord, signatures: &[String]) -> LayerRow {
+    LayerRow {
+        index,
+        name: layer.name.clone(),
+        kind: layer.kind.clone(),
+        phase: Phase::Forward,
+        covers: Vec::new(),
+        fused: Vec::new(),
+        signature: layer.signature.and_then(|s| signatures.get(s).cloned()),
+        algorithm: layer.algorithm.clone(),
+        executions: 1,
+        replays: 0,
+        windows: 0,
+        method: Method::Replay,
+        time_s: None,
+        energy_j: None,
+        energy_dynamic_j: None,
+        power_w: None,
+        flops: layer.flops,
+        flops_elementwise: layer.flops_elementwise,
+        bytes: layer.bytes,
+        share: None,
+        also: Vec::new(),
+        status: Status::Unavailable,
+        upper_j: None,
+        reason: None,
+        warnings: Vec::new(),
+    }
+}
+
+/// Sum over all layers that have an energy, in joules; the whole that shares are of.
+fn layer_sum(trace: &Trace, attribution: &Attribution) -> Option<f64> {
+    let energies = attribution.signatures.iter().zip(signature_counts(trace));
+    let known: Vec<f64> = energies.filter_map(|(s, n)| Some(s.energy?.value * n as f64)).collect();
+    (!known.is_empty()).then(|| known.iter().sum())
+}
+
+fn layer_row(
+    trace: &Trace,
+    index: usize,
+    layer: &LayerRecord,
+    primary: &Attribution,
+    others: &[(usize, Attribution)],
+    sum: Option<f64>,
+) -> LayerRow {
+    let header = &trace.header;
+    let work = layer.signature.and_then(|s| primary.signatures.get(s));
+    let energy = work.and_then(|w| w.energy);
+    let mut row = LayerRow {
+        replays: work.map_or(0, |w| w.executions),
+        windows: work.map_or(0, |w| w.windows),
+        time_s: work.and_then(|w| w.time).map(|t| t.estimate()),
+        energy_j: energy.map(|e| e.estimate()),
+        energy_dynamic_j: work.and_then(|w| w.dynamic).map(|d| d.estimate()),
+        power_w: work.and_then(|w| w.power).map(|p| p.estimate()),
+        share: energy.zip(sum).map(|(e, sum)| e.value / sum),
+        also: layer.signature.map_or(Vec::new(), |s| also_rows(trace, s, others)),
+        status: match header.meters[header.primary_meter].status {
+            MeterStatus::Measured => Status::Measured,
+            _ => Status::Estimated,
+        },
+        ..bare_row(index, layer, &header.signatures)
+    };
+    match work {
+        None => nothing_runs(&mut row),
+        Some(work) => judge(&mut row, work),
+    }
+    row
+}
+
+fn also_rows(trace: &Trace, signature: usize, others: &[(usize, Attribution)]) -> Vec<AlsoRow> {
+    let row = |(meter, attribution): &(usize, Attribution)| {
+        let work = &attribution.signatures[signature];
+        AlsoRow {
+            meter: trace.header.meters[*meter].id.clone(),
+            energy_j: work.energy.map(|e| e.estimate()),
+            energy_dynamic_j: work.dynamic.map(|d| d.estimate()),
+        }
+    };
+    others.iter().map(row).collect()
+}
+
+/// A view executes nothing: its bound is zero, and there is no reading to report.
+fn nothing_runs(row: &mut LayerRow) {
+    row.status = Status::BelowDetection;
+    row.upper_j = Some(Joules::ZERO);
+    row.reason = Some("no-op: nothing is executed, the output is the input's buffer".to_string());
+}
+
+/// Says of a row with windows whether its energy can be told from nothing, and how well it is known.
+fn judge(row: &mut LayerRow, work: &SignatureEnergy) {
+    let Some(energy) = work.energy else {
+        row.status = Status::Unavailable;
+        row.reason = Some(match work.windows {
+            0 => "no window of this layer was measured before the run ended".to_string(),
+            _ => "one window has no measured spread; an interval needs two or more rounds".to_string(),
+        });
+        return;
+    };
+    // Total energy always contains the static share of the time; only what is above idle shows the layer.
+    if let Some(dynamic) = work.dynamic
+        && dynamic.value <= dynamic.half_width(0.95)
+    {
+        let upper: Estimate<Joules> = energy.estimate();
+        row.status = Status::BelowDetection;
+        row.energy_j = None;
+        row.energy_dynamic_j = None;
+        row.power_w = None;
+        row.share = None;
+        row.upper_j = Some(upper.high);
+        row.reason = Some("its energy above idle cannot be told from zero".to_string());
+        return;
+    }
+    if energy.half_width(0.95) > WIDE * energy.value.abs() {
+        row.warnings.push("wide_interval".to_string());
+    }
+}
+
+fn pass_row(trace: &Trace, pass: &SignatureEnergy) -> PassRow {
+    let batch = trace.header.network.batch.max(1) as f64;
+    PassRow {
+        phase: Phase::Forward,
+        time_s: pass.time.map(|t| t.estimate()),
+        energy_j: pass.energy.map(|e| e.estimate()),
+        energy_per_image_j: pass.energy.map(|e| e.times(1.0 / batch).estimate()),
+    }
+}
+
+fn closure_row(trace: &Trace, attribution: &Attribution) -> ClosureRow {
+    let show = |u: Option<Uncertain>| u.map(|u| u.estimate());
+    let balance = attribution.balance.as_ref();
+    let layers = &trace.header.layers;
+    ClosureRow {
+        phase: Phase::Forward,
+        sum_of_layers_j: show(balance.map(|b| b.layers)),
+        gaps_j: show(balance.map(|b| b.gaps)),
+        pass_j: show(attribution.pass.energy),
+        residual_j: show(balance.map(|b| b.residual)),
+        residual_ratio: balance.map(|b| b.residual.value / b.pass.value).filter(|r| r.is_finite()),
+        reconciled_j: layers
+            .iter()
+            .map(|layer| Some(Joules::new(*balance?.reconciled.get(layer.signature?)?)))
+            .collect(),
+    }
+}
+
+/// What the end of the recording and its surroundings mean for the numbers.
+fn trace_warnings(trace: &Trace) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if !trace.complete {
+        let why = trace.ended_by.as_deref().unwrap_or("the program ended unexpectedly");
+        warnings.push(Warning::new(
+            "incomplete",
+            format!("the run ended early ({why}); the same command goes on where it stopped"),
+        ));
+    }
+    let Some(environment) = &trace.environment else { return warnings };
+    if let Some(share) = environment.other_processes.filter(|&share| share > DISTURBED) {
+        warnings.push(Warning::new(
+            "disturbed",
+            format!(
+                "other processes used {:.0} % of the processors during the run; stop them and run again",
+                share * 100.0
+            ),
+        ));
+    }
+    if !environment.throttle_reasons.is_empty() {
+        warnings.push(Warning::new(
+            "throttled",
+            format!(
+                "the processor was throttled ({}); cool it or lower its load and run again",
+                environment.throttle_reasons.join(", ")
+            ),
+        ));
+    }
+    warnings
+}
+
+fn row_warnings(layers: &[LayerRow], closure: &ClosureRow) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if let (Some(residual), Some(ratio)) = (&closure.residual_j, closure.residual_ratio)
+        && ratio.abs() > CLOSURE_LIMIT
+        && residual.value.abs().value() > residual.half_width()
+    {
+        let cause = if ratio < 0.0 {
+            "the layers alone cost more than inside the network"
+        } else {
+            "the network costs more than its layers alone, as with colder caches"
+        };
+        warnings.push(Warning::new(
+            "closure",
+            format!("layers and gaps miss the measured pass by {:+.1} %: {cause}", ratio * 100.0),
+        ));
+    }
+    let wide = layers.iter().filter(|l| l.warnings.iter().any(|w| w == "wide_interval")).count();
+    if wide > 0 {
+        warnings.push(Warning::new(
+            "wide_interval",
+            format!(
+                "{wide} of {} rows are known to no better than ±{:.0} %; stop other programs or give more --rounds",
+                layers.len(),
+                WIDE * 100.0
+            ),
+        ));
+    }
+    warnings
+}

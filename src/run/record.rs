@@ -1,0 +1,152 @@
+//! The recording loop.
+
+use crate::backend::{BackendError, Executor};
+use crate::clock::Clock;
+use crate::meter::{Meter, ReadError};
+use crate::plan::Plan;
+use crate::trace::{RecordOptions, Span, SpanKind, Trace, TraceError, TraceWriter};
+use crate::units::Seconds;
+
+use super::environment::SystemProbe;
+use super::schedule::{Controller, Request};
+use super::window::{Lengths, Load, Rig};
+
+/// Why a recording ended before its controller did.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The device failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The primary meter failed.
+    #[error("the meter failed: {0}")]
+    Meter(ReadError),
+    /// The primary meter no longer moves.
+    #[error("the meter's reading has not changed for {seconds:.0} s; run `layerjoule doctor`")]
+    Still {
+        /// How long.
+        seconds: f64,
+    },
+    /// The trace file cannot be written.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// The user stopped it.
+    #[error("stopped by the user")]
+    Stopped,
+}
+
+/// What a recording works with.
+pub struct Session<'a> {
+    /// The prepared network.
+    pub executor: &'a mut dyn Executor,
+    /// Its plan.
+    pub plan: &'a Plan,
+    /// Meters with their index in the header; the first is the primary one.
+    pub meters: &'a mut [(usize, Box<dyn Meter>)],
+    /// The clock.
+    pub clock: &'a dyn Clock,
+    /// Looks at the machine.
+    pub probe: &'a mut SystemProbe,
+    /// Becomes true when the user wants to stop.
+    pub stop: &'a dyn Fn() -> bool,
+    /// Told before each window: windows done, windows in all, and what comes.
+    pub progress: &'a mut dyn FnMut(usize, usize, &str),
+    /// A number below the given bound, for the choice among equal layers: seeded, by round and signature.
+    pub pick: &'a mut dyn FnMut(Request, usize) -> usize,
+}
+
+/// What a recording left.
+#[derive(Debug)]
+pub struct Recording {
+    /// Everything measured, with what an earlier part had.
+    pub trace: Trace,
+    /// Why it ended early, if it did.
+    pub error: Option<RecordError>,
+}
+
+/// Measures what the controller asks for, appending each window to the trace file as it is finished.
+///
+/// Whatever happens, the windows finished so far are in the returned trace.
+pub fn record(
+    session: Session<'_>,
+    mut trace: Trace,
+    controller: &mut dyn Controller,
+    writer: &mut TraceWriter,
+) -> Recording {
+    let Session { executor, plan, meters, clock, probe, stop, progress, pick } = session;
+    let options = trace.header.options.clone();
+    let period = trace.header.meters[trace.header.primary_meter].update_period_s;
+    let mut rig = Rig::new(executor, plan.steps.len(), clock, meters, period, stop);
+    let mut error = None;
+    let total = controller.total();
+    let mut done = 0;
+    while let Some(request) = controller.next(&trace, clock.now()) {
+        progress(done, total, &describe(&trace, request));
+        let load = match request.kind {
+            SpanKind::Idle | SpanKind::ActiveIdle => Load::Idle,
+            SpanKind::WarmUp | SpanKind::Pass => Load::Pass,
+            SpanKind::Replay(signature) => {
+                let steps = &plan.signatures[signature].steps;
+                Load::Step(steps[pick(request, steps.len())])
+            }
+        };
+        match rig.measure(load, lengths(request.kind, &options)) {
+            Ok(window) => {
+                let span = Span {
+                    kind: request.kind,
+                    round: request.round,
+                    start: window.start,
+                    end: window.end,
+                    executions: window.executions,
+                    edge_s: window.edge,
+                };
+                trace.spans.push(span);
+                trace.samples.extend_from_slice(&rig.samples);
+                probe.look();
+                if let Err(failed) = writer.window(&span, &rig.samples) {
+                    error = Some(failed.into());
+                    break;
+                }
+            }
+            Err(failed) => {
+                error = Some(failed);
+                break;
+            }
+        }
+        done += 1;
+    }
+    progress(done, total, "");
+    trace.complete = error.is_none();
+    let environment = probe.finish(&trace.header.environment);
+    trace.ended_by = error.as_ref().map(RecordError::to_string);
+    trace.environment = Some(environment);
+    if let Err(failed) = writer.end(&trace) {
+        error.get_or_insert(failed.into());
+    }
+    Recording { trace, error }
+}
+
+fn lengths(kind: SpanKind, options: &RecordOptions) -> Lengths {
+    let settle = options.settle_s;
+    match kind {
+        SpanKind::WarmUp => Lengths { settle: Seconds::ZERO, window: options.warm_up_s, updates: 0 },
+        SpanKind::Replay(_) => Lengths { settle, window: options.window_s, updates: options.window_updates },
+        SpanKind::Pass => Lengths { settle, window: options.pass_window_s, updates: options.window_updates },
+        SpanKind::Idle | SpanKind::ActiveIdle => {
+            Lengths { settle, window: options.idle_window_s, updates: options.window_updates }
+        }
+    }
+}
+
+fn describe(trace: &Trace, request: Request) -> String {
+    let round = request.round + 1;
+    match request.kind {
+        SpanKind::WarmUp => "warming up".to_string(),
+        SpanKind::Idle => "idle".to_string(),
+        SpanKind::ActiveIdle => format!("round {round}: idle"),
+        SpanKind::Pass => format!("round {round}: whole passes"),
+        SpanKind::Replay(signature) => {
+            let first = trace.header.layers.iter().find(|l| l.signature == Some(signature));
+            format!("round {round}: {}", first.map_or("?", |l| l.name.as_str()))
+        }
+    }
+}

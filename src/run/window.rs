@@ -1,0 +1,264 @@
+//! One window: load until settled, open at a change of the meter, run, close at a change of the meter.
+//!
+//! A counter that moves every U seconds is read up to U too old, which costs up to U/T of a window T. Opening
+//! and closing where the reading changes, with the load running until the closing edge, leaves only the
+//! time between two looks (Hähnel 2012, 10.1145/2425248.2425252).
+
+use crate::backend::{BackendError, Executor};
+use crate::clock::{Clock, Instant};
+use crate::meter::{Meter, ReadError};
+use crate::trace::Sample;
+use crate::units::{Joules, Seconds};
+
+use super::record::RecordError;
+
+/// Longest time between two looks at the meters, so that no counter wraps unseen inside a long pass.
+const LONGEST_UNREAD: Seconds = Seconds::new(5.0);
+/// Samples of the primary meter inside a window, for the power picture.
+const SAMPLES: f64 = 10.0;
+/// How long a counter may stand still, or be unreadable for a moment, before it is given up.
+const STILL: Seconds = Seconds::new(3.0);
+
+/// What runs in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Load {
+    /// One step again and again.
+    Step(usize),
+    /// All steps in order.
+    Pass,
+    /// Nothing.
+    Idle,
+}
+
+/// How long to load, and to measure.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lengths {
+    pub(super) settle: Seconds,
+    pub(super) window: Seconds,
+    pub(super) updates: usize,
+}
+
+/// A finished window.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    pub(super) start: Instant,
+    pub(super) end: Instant,
+    pub(super) executions: u64,
+    pub(super) edge: Seconds,
+}
+
+/// Device, meters and clock while a window is measured.
+pub(super) struct Rig<'a> {
+    pub(super) executor: &'a mut dyn Executor,
+    pub(super) steps: usize,
+    pub(super) clock: &'a dyn Clock,
+    /// Meters with their index in the header; the first is the primary one.
+    pub(super) meters: &'a mut [(usize, Box<dyn Meter>)],
+    /// Update period of the primary meter; none for a continuous one.
+    pub(super) period: Option<Seconds>,
+    /// Readings since the last finished window.
+    pub(super) samples: Vec<Sample>,
+    pub(super) stop: &'a dyn Fn() -> bool,
+    last_read: Instant,
+}
+
+/// A reading of the primary meter with the times around it.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    before: Instant,
+    after: Instant,
+    energy: Joules,
+}
+
+impl<'a> Rig<'a> {
+    pub(super) fn new(
+        executor: &'a mut dyn Executor,
+        steps: usize,
+        clock: &'a dyn Clock,
+        meters: &'a mut [(usize, Box<dyn Meter>)],
+        period: Option<Seconds>,
+        stop: &'a dyn Fn() -> bool,
+    ) -> Self {
+        let last_read = clock.now();
+        // Room for all samples of a window: nothing is allocated while one is open.
+        let samples = Vec::with_capacity(256);
+        Self { executor, steps, clock, meters, period, samples, stop, last_read }
+    }
+
+    /// Measures one window.
+    ///
+    /// # Errors
+    ///
+    /// The device or the primary meter failed, or the user stopped the run.
+    pub(super) fn measure(&mut self, load: Load, lengths: Lengths) -> Result<Window, RecordError> {
+        self.samples.clear();
+        let burst = self.settle(load, lengths.settle)?;
+        let (opening, opened_within) = self.edge(load, burst, None)?;
+        let start = opening.before;
+        self.sample_all(start, opening.energy)?;
+        let mut executions = 0;
+        let length = match self.period {
+            Some(period) => longer(lengths.window, period * lengths.updates as f64),
+            None => lengths.window,
+        };
+        let mut sampled = start;
+        let mut now = start;
+        while now - start < length {
+            executions += self.run(load, burst)?;
+            now = self.clock.now();
+            if now - sampled >= length / SAMPLES {
+                sampled = now;
+                if let Some(look) = self.look()?
+                    && look.before - start < length
+                {
+                    self.push(self.meters[0].0, look.before, look.energy);
+                }
+            }
+        }
+        let (closing, closed_within) = self.edge(load, burst, Some(&mut executions))?;
+        self.sample_all(closing.before, closing.energy)?;
+        Ok(Window { start, end: closing.before, executions, edge: longer(opened_within, closed_within) })
+    }
+
+    /// Runs the load until it is in its steady state; the number of executions that make a short burst.
+    fn settle(&mut self, load: Load, settle: Seconds) -> Result<u64, RecordError> {
+        let until = self.clock.now() + settle;
+        if let Load::Step(step) = load {
+            // The step's own inputs: what the steps before it leave in its buffers. Real data, never zeros.
+            for earlier in 0..=step {
+                self.launch(earlier)?;
+            }
+            self.executor.sync()?;
+        }
+        let target = self.burst_target();
+        let mut burst = 1;
+        loop {
+            let begin = self.clock.now();
+            self.run(load, burst)?;
+            let now = self.clock.now();
+            let took = (now - begin).value().max(1e-9);
+            let fitting = (burst as f64 * target.value() / took).max(1.0);
+            // Grows at most tenfold a time, so that one interrupted burst does not make a huge one.
+            burst = (fitting as u64).clamp(1, burst.saturating_mul(10));
+            if now >= until && took >= target.value() / 2.0 || now > until + settle + target * 100.0 {
+                return Ok(burst);
+            }
+        }
+    }
+
+    /// A fifth of the update period finds its changes well, and 5 ms keep Ctrl-C and samples prompt.
+    fn burst_target(&self) -> Seconds {
+        let fifth = self.period.map_or(2e-3, |period| period.value() / 5.0);
+        Seconds::new(fifth.clamp(0.2e-3, 5e-3))
+    }
+
+    /// Runs on until the primary reading changes, and how far the change may lie before it was seen.
+    ///
+    /// A continuous meter has no changes: its edge is now, within the time that the reading took.
+    fn edge(
+        &mut self,
+        load: Load,
+        burst: u64,
+        mut executions: Option<&mut u64>,
+    ) -> Result<(Look, Seconds), RecordError> {
+        let begin = self.clock.now();
+        let patience = longer(STILL, self.period.unwrap_or(Seconds::ZERO) * 50.0);
+        let mut previous: Option<Look> = None;
+        loop {
+            if let Some(look) = self.look()? {
+                match (self.period, previous) {
+                    (None, _) => return Ok((look, look.after - look.before)),
+                    (Some(period), Some(previous)) if previous.energy != look.energy => {
+                        let unseen = look.after - previous.before;
+                        return Ok((look, if unseen < period { unseen } else { period }));
+                    }
+                    _ => previous = Some(look),
+                }
+            }
+            if self.clock.now() - begin > patience {
+                return Err(RecordError::Still { seconds: patience.value() });
+            }
+            let ran = self.run(load, burst)?;
+            if let Some(executions) = executions.as_deref_mut() {
+                *executions += ran;
+            }
+        }
+    }
+
+    /// Executes the load `burst` times; idle waits instead.
+    fn run(&mut self, load: Load, burst: u64) -> Result<u64, RecordError> {
+        if (self.stop)() {
+            return Err(RecordError::Stopped);
+        }
+        match load {
+            Load::Step(step) => {
+                for _ in 0..burst {
+                    self.executor.launch(step)?;
+                }
+            }
+            Load::Pass => {
+                for _ in 0..burst {
+                    for step in 0..self.steps {
+                        self.launch(step)?;
+                    }
+                }
+            }
+            Load::Idle => {
+                let wait = self.burst_target();
+                self.clock.sleep_until(self.clock.now() + wait);
+                return Ok(0);
+            }
+        }
+        self.executor.sync()?;
+        Ok(burst)
+    }
+
+    /// Launches one step of a pass and looks at the meters when nobody has for long.
+    fn launch(&mut self, step: usize) -> Result<(), BackendError> {
+        if self.clock.now() - self.last_read > LONGEST_UNREAD {
+            self.executor.sync()?;
+            let now = self.clock.now();
+            // Only to see a wrap in time; a failure will be met at the edge, where it can be reported.
+            let _ = self.read_all(now);
+        }
+        self.executor.launch(step)
+    }
+
+    /// Reads the primary meter; none if the file was just being written.
+    fn look(&mut self) -> Result<Option<Look>, RecordError> {
+        let before = self.clock.now();
+        match self.meters[0].1.read(before) {
+            Ok(energy) => {
+                self.last_read = before;
+                Ok(Some(Look { before, after: self.clock.now(), energy }))
+            }
+            Err(ReadError::Retry(_)) => Ok(None),
+            Err(error) => Err(RecordError::Meter(error)),
+        }
+    }
+
+    fn read_all(&mut self, now: Instant) -> Result<(), ReadError> {
+        self.last_read = now;
+        self.meters.iter_mut().try_for_each(|(_, meter)| meter.read(now).map(drop))
+    }
+
+    /// Gives every meter a sample of exactly this edge. A side meter that fails has none, and its rows will say so.
+    fn sample_all(&mut self, at: Instant, primary: Joules) -> Result<(), RecordError> {
+        self.push(self.meters[0].0, at, primary);
+        for i in 1..self.meters.len() {
+            let now = self.clock.now();
+            if let Ok(energy) = self.meters[i].1.read(now) {
+                self.push(self.meters[i].0, at, energy);
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, meter: usize, at: Instant, energy: Joules) {
+        self.samples.push(Sample { meter, at, energy });
+    }
+}
+
+fn longer(a: Seconds, b: Seconds) -> Seconds {
+    if a > b { a } else { b }
+}
