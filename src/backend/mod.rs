@@ -5,6 +5,7 @@
 
 pub mod cpu;
 mod error;
+mod host_memory;
 pub mod reference;
 mod weights;
 

@@ -1,0 +1,142 @@
+//! What a kernel is, and which one runs which kind of layer.
+
+use std::sync::Arc;
+
+use crate::backend::BackendError;
+use crate::network::{Layer, LayerKind, Network, Role};
+use crate::plan::BufferId;
+
+use super::activation::ActivationKernel;
+use super::batch_norm::BatchNormKernel;
+use super::broadcast::{BroadcastKernel, Operator};
+use super::conv;
+use super::linear::LinearKernel;
+use super::lrn::LrnKernel;
+use super::movement::{ConcatKernel, PadKernel, ShuffleKernel, TransposeKernel};
+use super::parallel::Scratch;
+use super::pool::{AvgPoolKernel, GlobalPoolKernel, MaxPoolKernel, Reduction};
+use super::softmax::SoftmaxKernel;
+
+/// A layer prepared for one batch size. Running it allocates nothing.
+pub(super) trait Kernel: Send + Sync {
+    /// The algorithm, by its field's name.
+    fn algorithm(&self) -> &'static str;
+
+    /// Elements of scratch memory that each thread needs.
+    fn scratch(&self) -> usize {
+        0
+    }
+
+    /// Computes the whole batch. Called inside the thread pool.
+    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], scratch: &Scratch);
+}
+
+/// What a step reads: buffers of the plan, cut to the tensors they hold.
+pub(super) struct Inputs<'a> {
+    pub(super) buffers: &'a [Vec<f32>],
+    pub(super) places: &'a [Place],
+}
+
+/// A tensor's buffer, and its elements for the whole batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) buffer: BufferId,
+    pub(super) len: usize,
+}
+
+impl Inputs<'_> {
+    pub(super) fn get(&self, index: usize) -> &[f32] {
+        let place = self.places[index];
+        &self.buffers[place.buffer][..place.len]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+}
+
+/// Everything a kernel is prepared from.
+pub(super) struct Job<'a> {
+    pub(super) layer: &'a Layer,
+    /// Shapes of the inputs, without the batch.
+    pub(super) shapes: Vec<&'a [usize]>,
+    pub(super) parameters: &'a [Arc<[f32]>],
+    pub(super) batch: usize,
+    pub(super) threads: usize,
+}
+
+impl<'a> Job<'a> {
+    pub(super) fn new(
+        network: &'a Network,
+        index: usize,
+        parameters: &'a [Arc<[f32]>],
+        batch: usize,
+        threads: usize,
+    ) -> Result<Self, BackendError> {
+        let layer = &network.layers[index];
+        let shapes = layer.inputs.iter().map(|&t| network.shape(t)).collect();
+        let job = Self { layer, shapes, parameters, batch, threads };
+        let sizes = |lens: Vec<usize>| format!("{lens:?}");
+        let expected: Vec<usize> = layer.parameters.iter().map(|p| p.len()).collect();
+        let found: Vec<usize> = parameters.iter().map(|p| p.len()).collect();
+        if expected == found {
+            return Ok(job);
+        }
+        Err(job.unsupported(format!(
+            "stored tensors: expected {} elements, found {}; make them for this network",
+            sizes(expected),
+            sizes(found)
+        )))
+    }
+
+    /// The first input's shape, without the batch.
+    pub(super) fn input(&self) -> &'a [usize] {
+        self.shapes[0]
+    }
+
+    /// Channels, height and width of the first input.
+    pub(super) fn chw(&self) -> Result<[usize; 3], BackendError> {
+        <[usize; 3]>::try_from(self.input())
+            .map_err(|_| self.unsupported("expected an input of channels x height x width".to_string()))
+    }
+
+    pub(super) fn stored(&self, role: Role) -> Option<Arc<[f32]>> {
+        let place = self.layer.parameters.iter().position(|p| p.role == role)?;
+        self.parameters.get(place).cloned()
+    }
+
+    pub(super) fn required(&self, role: Role) -> Result<Arc<[f32]>, BackendError> {
+        self.stored(role).ok_or_else(|| self.unsupported(format!("it has no stored {role:?}").to_lowercase()))
+    }
+
+    pub(super) fn unsupported(&self, reason: String) -> BackendError {
+        BackendError::Unsupported { layer: self.layer.name.clone(), reason }
+    }
+}
+
+pub(super) fn kernel(job: &Job<'_>) -> Result<Box<dyn Kernel>, BackendError> {
+    Ok(match &job.layer.kind {
+        LayerKind::Conv(conv) => conv::kernel(job, conv)?,
+        LayerKind::Linear(linear) => {
+            let features = job.input().last().copied().unwrap_or(1);
+            Box::new(LinearKernel::new(job, features, linear.out_features)?)
+        }
+        LayerKind::Activation(activation) => Box::new(ActivationKernel(*activation)),
+        LayerKind::MaxPool(pool) => Box::new(MaxPoolKernel::new(job, pool)?),
+        LayerKind::AvgPool(pool) => Box::new(AvgPoolKernel::new(job, pool)?),
+        LayerKind::GlobalAvgPool => Box::new(GlobalPoolKernel::new(job, Reduction::Mean)?),
+        LayerKind::GlobalMaxPool => Box::new(GlobalPoolKernel::new(job, Reduction::Maximum)?),
+        LayerKind::BatchNorm { epsilon } => Box::new(BatchNormKernel::new(job, *epsilon)?),
+        LayerKind::Lrn(lrn) => Box::new(LrnKernel::new(job, lrn)?),
+        LayerKind::Add { .. } => Box::new(BroadcastKernel::new(job, Operator::Add)),
+        LayerKind::Mul { .. } => Box::new(BroadcastKernel::new(job, Operator::Mul)),
+        LayerKind::Concat { axis } => Box::new(ConcatKernel::new(job, *axis)),
+        LayerKind::Transpose { perm } => Box::new(TransposeKernel::new(job, perm)),
+        LayerKind::ChannelShuffle { groups } => Box::new(ShuffleKernel::new(job, *groups)?),
+        LayerKind::Softmax { axis } => Box::new(SoftmaxKernel::new(job, *axis)),
+        LayerKind::Pad { padding, value } => Box::new(PadKernel::new(job, *padding, *value)?),
+        LayerKind::Flatten | LayerKind::Reshape { .. } | LayerKind::Dropout { .. } => {
+            return Err(job.unsupported("a view executes nothing; plan the network again".to_string()));
+        }
+    })
+}
