@@ -7,7 +7,9 @@ mod build;
 mod cost;
 mod error;
 mod layer;
+mod read;
 mod shape;
+mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 pub use cost::{Cost, Role};
 pub use error::{NetworkError, Origin, Problem};
 pub use layer::{Activation, Conv, LayerKind, Linear, Lrn, Padding, Pool, Size2};
+pub use read::{ReadError, read};
 pub use shape::{output_shape, shape_text};
 
 /// The name by which layers refer to the network's input.
