@@ -59,7 +59,7 @@ impl Problem {
             file: file.to_string(),
             origin: origin.clone(),
             layer: layer.map(str::to_string),
-            problem: self,
+            problem: Box::new(self),
         }
     }
 }
@@ -74,7 +74,7 @@ pub struct NetworkError {
     /// The layer, where there is one.
     pub layer: Option<String>,
     /// What is wrong.
-    pub problem: Problem,
+    pub problem: Box<Problem>,
 }
 
 impl fmt::Display for NetworkError {

@@ -9,6 +9,7 @@ mod error;
 mod layer;
 mod read;
 mod shape;
+mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,0 +1,137 @@
+//! The kinds of layers, their keys and defaults.
+
+use super::fields::Fields;
+use super::place::Misplaced;
+use crate::network::{Activation, Conv, LayerKind, Linear, Lrn, Pool};
+
+const POOL: &[&str] = &["kernel", "stride", "padding", "dilation", "ceil_mode"];
+
+/// Every kind with its keys, beside those that all layers have.
+pub(super) const KINDS: &[(&str, &[&str])] = &[
+    ("conv", &["out_channels", "kernel", "stride", "padding", "dilation", "groups", "bias"]),
+    ("linear", &["out_features", "bias"]),
+    ("relu", &[]),
+    ("relu6", &[]),
+    ("leaky_relu", &["alpha"]),
+    ("sigmoid", &[]),
+    ("tanh", &[]),
+    ("silu", &[]),
+    ("hard_swish", &[]),
+    ("hard_sigmoid", &["alpha", "beta"]),
+    ("clip", &["min", "max"]),
+    ("max_pool", POOL),
+    ("avg_pool", &["kernel", "stride", "padding", "dilation", "ceil_mode", "count_include_pad"]),
+    ("global_avg_pool", &[]),
+    ("global_max_pool", &[]),
+    ("batch_norm", &["epsilon"]),
+    ("lrn", &["size", "alpha", "beta", "k"]),
+    ("add", &["operand"]),
+    ("mul", &["operand"]),
+    ("concat", &["axis"]),
+    ("flatten", &[]),
+    ("reshape", &["shape"]),
+    ("transpose", &["perm"]),
+    ("channel_shuffle", &["groups"]),
+    ("dropout", &["p"]),
+    ("softmax", &["axis"]),
+    ("pad", &["padding", "value"]),
+];
+
+/// The keys of a kind, if there is such a kind.
+pub(super) fn keys(kind: &str) -> Option<&'static [&'static str]> {
+    KINDS.iter().find(|(name, _)| *name == kind).map(|(_, keys)| *keys)
+}
+
+/// The kind with the values of its keys. `name` is one of [`KINDS`].
+pub(super) fn layer_kind(name: &str, fields: &Fields<'_>) -> Result<LayerKind, Misplaced> {
+    if let Some(activation) = activation(name, fields)? {
+        return Ok(LayerKind::Activation(activation));
+    }
+    Ok(match name {
+        "conv" => LayerKind::Conv(conv(fields)?),
+        "linear" => LayerKind::Linear(Linear {
+            out_features: fields.size("out_features", 1, None)?,
+            bias: fields.flag("bias", true)?,
+        }),
+        "max_pool" => LayerKind::MaxPool(pool(fields)?),
+        "avg_pool" => LayerKind::AvgPool(pool(fields)?),
+        "global_avg_pool" => LayerKind::GlobalAvgPool,
+        "global_max_pool" => LayerKind::GlobalMaxPool,
+        // The default of PyTorch's BatchNorm2d and of ONNX's BatchNormalization.
+        "batch_norm" => {
+            LayerKind::BatchNorm { epsilon: fields.number_in("epsilon", 0.0..f32::INFINITY, 1e-5)? }
+        }
+        // The defaults of ONNX's LRN.
+        "lrn" => LayerKind::Lrn(Lrn {
+            size: fields.size("size", 1, None)?,
+            alpha: fields.number("alpha", Some(1e-4))?,
+            beta: fields.number("beta", Some(0.75))?,
+            k: fields.number("k", Some(1.0))?,
+        }),
+        "add" => LayerKind::Add { operand: fields.optional_sizes("operand")? },
+        "mul" => LayerKind::Mul { operand: fields.optional_sizes("operand")? },
+        "concat" => LayerKind::Concat { axis: fields.size("axis", 0, Some(0))? },
+        "flatten" => LayerKind::Flatten,
+        "reshape" => LayerKind::Reshape { shape: fields.sizes("shape")? },
+        "transpose" => LayerKind::Transpose { perm: fields.axes("perm")? },
+        "channel_shuffle" => LayerKind::ChannelShuffle { groups: fields.size("groups", 1, None)? },
+        "dropout" => LayerKind::Dropout { p: fields.number_in("p", 0.0..1.0, 0.5)? },
+        "softmax" => LayerKind::Softmax { axis: fields.size("axis", 0, Some(0))? },
+        "pad" => LayerKind::Pad {
+            padding: fields.padding("padding", None)?,
+            value: fields.number("value", Some(0.0))?,
+        },
+        _ => return Err(fields.wrong("kind", "the name of a kind")),
+    })
+}
+
+fn activation(name: &str, fields: &Fields<'_>) -> Result<Option<Activation>, Misplaced> {
+    Ok(Some(match name {
+        "relu" => Activation::Relu,
+        "relu6" => Activation::Relu6,
+        // The defaults of PyTorch and of ONNX.
+        "leaky_relu" => Activation::LeakyRelu { alpha: fields.number("alpha", Some(0.01))? },
+        "sigmoid" => Activation::Sigmoid,
+        "tanh" => Activation::Tanh,
+        "silu" => Activation::Silu,
+        "hard_swish" => Activation::HardSwish,
+        // PyTorch's and MobileNetV3's constants (Howard 2019, arXiv:1905.02244, section 5.2).
+        "hard_sigmoid" => Activation::HardSigmoid {
+            alpha: fields.number("alpha", Some(1.0 / 6.0))?,
+            beta: fields.number("beta", Some(0.5))?,
+        },
+        "clip" => {
+            let (min, max) = (fields.number("min", None)?, fields.number("max", None)?);
+            if min > max {
+                return Err(fields.wrong("max", &format!("a number of at least min, which is {min}")));
+            }
+            Activation::Clip { min, max }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn conv(fields: &Fields<'_>) -> Result<Conv, Misplaced> {
+    Ok(Conv {
+        out_channels: fields.size("out_channels", 1, None)?,
+        kernel: fields.size2("kernel", 1, None)?,
+        stride: fields.size2("stride", 1, Some([1, 1]))?,
+        padding: fields.padding("padding", Some([0; 4]))?,
+        dilation: fields.size2("dilation", 1, Some([1, 1]))?,
+        groups: fields.size("groups", 1, Some(1))?,
+        bias: fields.flag("bias", true)?,
+    })
+}
+
+fn pool(fields: &Fields<'_>) -> Result<Pool, Misplaced> {
+    let kernel = fields.size2("kernel", 1, None)?;
+    Ok(Pool {
+        kernel,
+        stride: fields.size2("stride", 1, Some(kernel))?,
+        padding: fields.padding("padding", Some([0; 4]))?,
+        dilation: fields.size2("dilation", 1, Some([1, 1]))?,
+        ceil_mode: fields.flag("ceil_mode", false)?,
+        // PyTorch's default, which ONNX does not share.
+        count_include_pad: fields.flag("count_include_pad", true)?,
+    })
+}
