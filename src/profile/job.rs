@@ -156,7 +156,7 @@ pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, Pr
     let chosen = choose(host_meters(&options.sysfs_root, &looking), &options.meter)?;
     say(&meter_text(&chosen));
     say("preparing weights and buffers");
-    let tensors = Tensors::new(&network, &WeightOptions { seed: options.seed, batch: options.batch });
+    let tensors = Tensors::new(&network, &WeightOptions { seed: options.seed, batch: options.batch })?;
     let surroundings = Surroundings { sysfs_root: options.sysfs_root.clone(), ..Surroundings::default() };
     let mut probe = SystemProbe::start(surroundings);
     let environment =

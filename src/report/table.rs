@@ -1,6 +1,5 @@
 //! The table on the terminal.
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 
 use crate::trace::MeterStatus;
