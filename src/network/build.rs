@@ -35,7 +35,26 @@ impl Network {
                 .map_err(|problem| problem.at(&file, &layers[i].origin, Some(&layers[i].name)))?;
             network.layers.push(layer);
         }
+        network.check_totals().map_err(whole)?;
         Ok(network)
+    }
+
+    /// Refuses a network whose sums over all layers do not fit 64 bits, so that no sum of them can overflow.
+    fn check_totals(&self) -> Result<(), Problem> {
+        type Count = fn(&Layer) -> u64;
+        let counts: [(&str, Count); 4] = [
+            ("parameters", |layer| layer.trainable().saturating_add(layer.buffers())),
+            ("flops", |layer| layer.cost.flops),
+            ("flops_elementwise", |layer| layer.cost.flops_elementwise),
+            ("activations", |layer| layer.cost.activations),
+        ];
+        for (name, count) in counts {
+            let total = self.layers.iter().map(count).try_fold(0u64, u64::checked_add);
+            total.ok_or_else(|| {
+                Problem::mismatch(format!("{name} of all layers"), "a count below 2^64", "an overflow")
+            })?;
+        }
+        Ok(())
     }
 
     fn checked_layer(

@@ -48,7 +48,10 @@ pub struct Cost {
 /// # Errors
 ///
 /// A count that does not fit a machine word.
-pub fn parameter_shapes(kind: &LayerKind, inputs: &[&[usize]]) -> Result<Vec<(Role, Vec<usize>)>, Problem> {
+pub(super) fn parameter_shapes(
+    kind: &LayerKind,
+    inputs: &[&[usize]],
+) -> Result<Vec<(Role, Vec<usize>)>, Problem> {
     let mut roles = Vec::new();
     match kind {
         LayerKind::Conv(c) => {
@@ -94,7 +97,7 @@ pub fn parameter_shapes(kind: &LayerKind, inputs: &[&[usize]]) -> Result<Vec<(Ro
 /// # Errors
 ///
 /// A count that does not fit 64 bits.
-pub fn cost(kind: &LayerKind, inputs: &[&[usize]], output: &[usize]) -> Result<Cost, Problem> {
+pub(super) fn cost(kind: &LayerKind, inputs: &[&[usize]], output: &[usize]) -> Result<Cost, Problem> {
     let out = volume(output)? as u64;
     let mut read = 0u64;
     for input in inputs {
