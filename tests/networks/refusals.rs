@@ -325,6 +325,20 @@ fn shapes_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn a_residual_sum_of_unequal_shapes_is_refused_at_its_line() {
+    let text = std::fs::read_to_string(shipped_path("resnet18")).unwrap();
+    let text = text.replace("when = \"stride != 1\"", "when = false");
+    let line = 1 + text.lines().position(|line| line == "name = \"add\"").unwrap();
+    let header = line - 1;
+    assert_eq!(
+        message(read_text(&text)),
+        format!(
+            "net.toml:{header}: layer \"stage2.0.add\": shape of an operand: expected 128x28x28, found 64x56x56"
+        )
+    );
+}
+
+#[test]
 fn the_totals_of_a_network_must_fit_as_well() {
     let pair = "[[layer]]\nkind = \"linear\"\nout_features = 100000000000000000\nbias = false\n[[layer]]\nkind = \"linear\"\nout_features = 1\nbias = false\n";
     let head = "[[layer]]\nkind = \"flatten\"\n[[layer]]\nkind = \"linear\"\nout_features = 1\n";
