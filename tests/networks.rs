@@ -1,10 +1,13 @@
 //! Network files: the shipped ones against published figures, and wrong ones against their messages.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
+
+mod fuzz;
+mod refusals;
+
 use std::path::{Path, PathBuf};
 
 use layerjoule::network::{Network, ReadError, read};
-mod fuzz;
-mod refusals;
 
 const SHIPPED: [&str; 6] = ["lenet5", "alexnet", "vgg16", "resnet18", "resnet50", "mobilenet_v2"];
 

@@ -100,6 +100,9 @@ impl Network {
     }
 }
 
+/// Most layers of a cycle that a message names.
+const MOST_NAMED: usize = 10;
+
 /// Indices of the layers such that each comes after those it reads; file order where that allows
 /// (Kahn 1962, 10.1145/368996.369025).
 fn execution_order(file: &str, layers: &[LayerDefinition]) -> Result<Vec<usize>, NetworkError> {
@@ -151,14 +154,14 @@ fn execution_order(file: &str, layers: &[LayerDefinition]) -> Result<Vec<usize>,
         return Ok(order);
     }
     let on_cycle = find_cycle(layers, &index, &waiting_for);
-    let names: Vec<&str> = on_cycle.iter().map(|&i| layers[i].name.as_str()).collect();
+    let mut names: Vec<&str> = on_cycle.iter().map(|&i| layers[i].name.as_str()).take(MOST_NAMED).collect();
+    if on_cycle.len() > MOST_NAMED {
+        names.push("…");
+    }
     let first = &layers[on_cycle[0]];
-    Err(Problem::invalid(format!(
-        "the layers read each other in a cycle: {} -> {}; break it",
-        names.join(" -> "),
-        names[0]
-    ))
-    .at(file, &first.origin, Some(&first.name)))
+    names.push(&first.name);
+    Err(Problem::invalid(format!("the layers read each other in a cycle: {}; break it", names.join(" -> ")))
+        .at(file, &first.origin, Some(&first.name)))
 }
 
 /// The layers of one cycle, in the direction of the data, smallest index first.
@@ -243,6 +246,15 @@ mod tests {
             message(layers),
             "n.toml:7: layer \"a\": the layers read each other in a cycle: a -> b -> c -> a; break it"
         );
+    }
+
+    #[test]
+    fn a_long_cycle_is_named_in_part() {
+        let layers =
+            (0..1000).map(|i| relu(&format!("l{i}"), &[&format!("l{}", (i + 999) % 1000)])).collect();
+        assert!(message(layers).ends_with(
+            "cycle: l0 -> l1 -> l2 -> l3 -> l4 -> l5 -> l6 -> l7 -> l8 -> l9 -> … -> l0; break it"
+        ));
     }
 
     #[test]

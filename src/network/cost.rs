@@ -37,7 +37,7 @@ impl Role {
 pub struct Cost {
     /// 2 x multiply-accumulates of conv and linear.
     pub flops: u64,
-    /// Operations of everything else, by the table in [`cost`].
+    /// Operations of everything else, by the convention documented at `cost`.
     pub flops_elementwise: u64,
     /// Elements read from inputs plus elements written to the output.
     pub activations: u64,
