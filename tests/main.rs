@@ -1,4 +1,5 @@
 //! The integration tests, one binary.
 
+mod networks;
 mod pipeline;
 mod support;

@@ -35,7 +35,26 @@ impl Network {
                 .map_err(|problem| problem.at(&file, &layers[i].origin, Some(&layers[i].name)))?;
             network.layers.push(layer);
         }
+        network.check_totals().map_err(whole)?;
         Ok(network)
+    }
+
+    /// Refuses a network whose sums over all layers do not fit 64 bits, so that no sum of them can overflow.
+    fn check_totals(&self) -> Result<(), Problem> {
+        type Count = fn(&Layer) -> u64;
+        let counts: [(&str, Count); 4] = [
+            ("parameters", |layer| layer.trainable().saturating_add(layer.buffers())),
+            ("flops", |layer| layer.cost.flops),
+            ("flops_elementwise", |layer| layer.cost.flops_elementwise),
+            ("activations", |layer| layer.cost.activations),
+        ];
+        for (name, count) in counts {
+            let total = self.layers.iter().map(count).try_fold(0u64, u64::checked_add);
+            total.ok_or_else(|| {
+                Problem::mismatch(format!("{name} of all layers"), "a count below 2^64", "an overflow")
+            })?;
+        }
+        Ok(())
     }
 
     fn checked_layer(
@@ -80,6 +99,9 @@ impl Network {
         })
     }
 }
+
+/// Most layers of a cycle that a message names.
+const MOST_NAMED: usize = 10;
 
 /// Indices of the layers such that each comes after those it reads; file order where that allows
 /// (Kahn 1962, 10.1145/368996.369025).
@@ -132,14 +154,14 @@ fn execution_order(file: &str, layers: &[LayerDefinition]) -> Result<Vec<usize>,
         return Ok(order);
     }
     let on_cycle = find_cycle(layers, &index, &waiting_for);
-    let names: Vec<&str> = on_cycle.iter().map(|&i| layers[i].name.as_str()).collect();
+    let mut names: Vec<&str> = on_cycle.iter().map(|&i| layers[i].name.as_str()).take(MOST_NAMED).collect();
+    if on_cycle.len() > MOST_NAMED {
+        names.push("…");
+    }
     let first = &layers[on_cycle[0]];
-    Err(Problem::invalid(format!(
-        "the layers read each other in a cycle: {} -> {}; break it",
-        names.join(" -> "),
-        names[0]
-    ))
-    .at(file, &first.origin, Some(&first.name)))
+    names.push(&first.name);
+    Err(Problem::invalid(format!("the layers read each other in a cycle: {}; break it", names.join(" -> ")))
+        .at(file, &first.origin, Some(&first.name)))
 }
 
 /// The layers of one cycle, in the direction of the data, smallest index first.
@@ -164,4 +186,110 @@ fn find_cycle(layers: &[LayerDefinition], index: &HashMap<&str, usize>, waiting:
     let smallest = (0..cycle.len()).min_by_key(|&i| cycle[i]).unwrap_or(0);
     cycle.rotate_left(smallest);
     cycle
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::network::{Activation, LayerKind, Linear, Role};
+
+    fn relu(name: &str, inputs: &[&str]) -> LayerDefinition {
+        LayerDefinition {
+            name: name.to_string(),
+            kind: LayerKind::Activation(Activation::Relu),
+            inputs: inputs.iter().map(|input| input.to_string()).collect(),
+            origin: Origin::Line(7),
+            values: BTreeMap::new(),
+        }
+    }
+
+    fn definition(layers: Vec<LayerDefinition>) -> Definition {
+        Definition {
+            name: "n".to_string(),
+            file: "n.toml".to_string(),
+            sha256: String::new(),
+            input: vec![4],
+            set: BTreeMap::new(),
+            layers,
+        }
+    }
+
+    fn names(layers: Vec<LayerDefinition>) -> Vec<String> {
+        Network::new(definition(layers)).unwrap().layers.into_iter().map(|layer| layer.name).collect()
+    }
+
+    fn message(layers: Vec<LayerDefinition>) -> String {
+        Network::new(definition(layers)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn file_order_is_kept_where_it_can_be() {
+        let sum = LayerDefinition { kind: LayerKind::Add { operand: None }, ..relu("sum", &["b", "a"]) };
+        let layers = vec![sum, relu("b", &["a"]), relu("z", &["input"]), relu("a", &["input"])];
+        assert_eq!(names(layers), ["z", "a", "b", "sum"]);
+    }
+
+    #[test]
+    fn inputs_point_at_earlier_layers() {
+        let network = Network::new(definition(vec![relu("b", &["a"]), relu("a", &["input"])])).unwrap();
+        assert_eq!(network.layers[0].inputs, [TensorRef::Input]);
+        assert_eq!(network.layers[1].inputs, [TensorRef::Layer(0)]);
+    }
+
+    #[test]
+    fn a_cycle_is_named_in_the_direction_of_the_data() {
+        let layers = vec![relu("a", &["c"]), relu("b", &["a"]), relu("c", &["b"]), relu("d", &["c"])];
+        assert_eq!(
+            message(layers),
+            "n.toml:7: layer \"a\": the layers read each other in a cycle: a -> b -> c -> a; break it"
+        );
+    }
+
+    #[test]
+    fn a_long_cycle_is_named_in_part() {
+        let layers =
+            (0..1000).map(|i| relu(&format!("l{i}"), &[&format!("l{}", (i + 999) % 1000)])).collect();
+        assert!(message(layers).ends_with(
+            "cycle: l0 -> l1 -> l2 -> l3 -> l4 -> l5 -> l6 -> l7 -> l8 -> l9 -> … -> l0; break it"
+        ));
+    }
+
+    #[test]
+    fn wrong_names_are_refused() {
+        assert_eq!(
+            message(vec![relu("a", &["b"])]),
+            "n.toml:7: layer \"a\": input: expected the name of a layer, or \"input\", found \"b\""
+        );
+        assert_eq!(
+            message(vec![relu("a", &["input"]), relu("a", &["input"])]),
+            "n.toml:7: layer \"a\": the name is already used in line 7; names must be unique"
+        );
+        assert!(message(vec![relu("input", &["input"])]).contains("give the layer another name"));
+        assert_eq!(message(vec![]), "n.toml: layers: expected at least one, found none");
+    }
+
+    #[test]
+    fn inputs_without_elements_are_refused() {
+        for input in [vec![], vec![4, 0]] {
+            let wrong = Definition { input, ..definition(vec![relu("a", &["input"])]) };
+            assert!(Network::new(wrong).unwrap_err().to_string().contains("sizes of at least 1"));
+        }
+    }
+
+    #[test]
+    fn stored_values_must_have_the_parameters_size() {
+        let linear = |stored: usize| LayerDefinition {
+            kind: LayerKind::Linear(Linear { out_features: 3, bias: false }),
+            values: BTreeMap::from([(Role::Weight, Values::Stored(Arc::from(vec![0.0; stored])))]),
+            ..relu("fc", &["input"])
+        };
+        assert_eq!(names(vec![linear(12)]), ["fc"]);
+        assert_eq!(
+            message(vec![linear(11)]),
+            "n.toml:7: layer \"fc\": weight of linear: expected 12 elements (3x4), found 11"
+        );
+    }
 }

@@ -37,7 +37,7 @@ impl Role {
 pub struct Cost {
     /// 2 x multiply-accumulates of conv and linear.
     pub flops: u64,
-    /// Operations of everything else, by the convention of `cost`.
+    /// Operations of everything else, by the convention documented at `cost`.
     pub flops_elementwise: u64,
     /// Elements read from inputs plus elements written to the output.
     pub activations: u64,
@@ -152,4 +152,99 @@ fn mul(a: u64, b: u64) -> Result<u64, Problem> {
 
 fn overflow() -> Problem {
     Problem::mismatch("cost of the layer", "a count below 2^64", "an overflow")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Conv, Linear, Lrn, Pool};
+
+    fn conv(groups: usize, bias: bool) -> LayerKind {
+        LayerKind::Conv(Conv {
+            out_channels: 8,
+            kernel: [3, 5],
+            stride: [1; 2],
+            padding: [0; 4],
+            dilation: [1; 2],
+            groups,
+            bias,
+        })
+    }
+
+    /// flops, flops_elementwise, activations
+    fn counts(kind: LayerKind, inputs: &[&[usize]], output: &[usize]) -> [u64; 3] {
+        let cost = cost(&kind, inputs, output).unwrap();
+        [cost.flops, cost.flops_elementwise, cost.activations]
+    }
+
+    fn parameters(kind: LayerKind, input: &[usize]) -> Vec<(Role, Vec<usize>)> {
+        parameter_shapes(&kind, &[input]).unwrap()
+    }
+
+    #[test]
+    fn a_convolution_costs_two_operations_for_each_tap_of_each_output() {
+        // 8*8*6 outputs, 4*3*5 taps; 4*10*10 elements read.
+        assert_eq!(counts(conv(1, true), &[&[4, 10, 10]], &[8, 8, 6]), [2 * 384 * 60, 384, 400 + 384]);
+        assert_eq!(counts(conv(4, false), &[&[4, 10, 10]], &[8, 8, 6]), [2 * 384 * 15, 0, 784]);
+    }
+
+    #[test]
+    fn parameters_of_a_convolution_are_weights_and_bias() {
+        let weight = |c| (Role::Weight, vec![8, c, 3, 5]);
+        assert_eq!(parameters(conv(1, true), &[4, 10, 10]), [weight(4), (Role::Bias, vec![8])]);
+        assert_eq!(parameters(conv(4, false), &[4, 10, 10]), [weight(1)]);
+    }
+
+    #[test]
+    fn a_linear_layer_costs_two_operations_for_each_weight() {
+        let linear = LayerKind::Linear(Linear { out_features: 10, bias: true });
+        assert_eq!(counts(linear.clone(), &[&[84]], &[10]), [2 * 840, 10, 94]);
+        assert_eq!(parameters(linear, &[84]), [(Role::Weight, vec![10, 84]), (Role::Bias, vec![10])]);
+    }
+
+    #[test]
+    fn batch_norm_trains_two_of_its_four_tensors() {
+        let norm = LayerKind::BatchNorm { epsilon: 1e-5 };
+        let roles: Vec<_> = parameters(norm.clone(), &[64, 7, 7]).into_iter().map(|(role, _)| role).collect();
+        assert_eq!(roles, [Role::Scale, Role::Shift, Role::Mean, Role::Variance]);
+        assert_eq!(roles.iter().filter(|role| role.trains()).count(), 2);
+        assert_eq!(counts(norm, &[&[64, 7, 7]], &[64, 7, 7]), [0, 2 * 3136, 2 * 3136]);
+    }
+
+    #[test]
+    fn element_wise_work_is_counted_apart_from_flops() {
+        let pool = Pool {
+            kernel: [3, 2],
+            stride: [1; 2],
+            padding: [0; 4],
+            dilation: [1; 2],
+            ceil_mode: false,
+            count_include_pad: true,
+        };
+        assert_eq!(counts(LayerKind::MaxPool(pool), &[&[2, 5, 5]], &[2, 3, 4]), [0, 24 * 6, 50 + 24]);
+        assert_eq!(counts(LayerKind::GlobalAvgPool, &[&[2, 5, 5]], &[2, 1, 1]), [0, 50, 52]);
+        let add = LayerKind::Add { operand: None };
+        assert_eq!(counts(add, &[&[6], &[6], &[6]], &[6]), [0, 12, 24]);
+        let mul = LayerKind::Mul { operand: Some(vec![1]) };
+        assert_eq!(counts(mul, &[&[6]], &[6]), [0, 6, 12]);
+        let lrn = LayerKind::Lrn(Lrn { size: 5, alpha: 1e-4, beta: 0.75, k: 1.0 });
+        assert_eq!(counts(lrn, &[&[2, 1, 1]], &[2, 1, 1]), [0, 2 * 14, 4]);
+        assert_eq!(counts(LayerKind::Activation(Activation::Relu), &[&[6]], &[6]), [0, 6, 12]);
+        assert_eq!(counts(LayerKind::Concat { axis: 0 }, &[&[6], &[2]], &[8]), [0, 0, 16]);
+    }
+
+    #[test]
+    fn views_cost_nothing() {
+        for kind in [LayerKind::Flatten, LayerKind::Dropout { p: 0.5 }, LayerKind::Reshape { shape: vec![6] }]
+        {
+            assert_eq!(counts(kind, &[&[6]], &[6]), [0, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn counts_beyond_64_bits_are_refused() {
+        let linear = LayerKind::Linear(Linear { out_features: 1 << 40, bias: false });
+        assert!(cost(&linear, &[&[1 << 40]], &[1 << 40]).is_err());
+        assert!(parameter_shapes(&linear, &[&[1 << 40]]).is_err());
+    }
 }

@@ -1,6 +1,6 @@
 //! Networks: layers, how they are joined, their shapes and what they cost.
 //!
-//! A reader ([`read`]) turns a file into a [`Definition`]; [`Network::new`] checks it, orders it, infers
+//! A reader ([`read()`]) turns a file into a [`Definition`]; [`Network::new`] checks it, orders it, infers
 //! every shape and counts operations, bytes and parameters. Nothing here runs anything.
 
 mod build;

@@ -242,3 +242,167 @@ fn positive(what: &str, value: usize) -> Result<usize, Problem> {
 fn too_large(what: &str) -> Problem {
     Problem::mismatch(what, "a size that fits a machine word", "an overflow")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Activation, Linear, Lrn};
+
+    fn conv(out_channels: usize, kernel: usize) -> Conv {
+        Conv {
+            out_channels,
+            kernel: [kernel; 2],
+            stride: [1; 2],
+            padding: [0; 4],
+            dilation: [1; 2],
+            groups: 1,
+            bias: true,
+        }
+    }
+
+    fn pool(kernel: usize, stride: usize) -> Pool {
+        Pool {
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding: [0; 4],
+            dilation: [1; 2],
+            ceil_mode: false,
+            count_include_pad: true,
+        }
+    }
+
+    fn shape(kind: LayerKind, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        output_shape(&kind, inputs).map_err(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn convolutions_follow_the_window_formula() {
+        // floor((in + pad - dilation * (kernel - 1) - 1) / stride) + 1
+        let stem = Conv { stride: [2; 2], padding: [3; 4], ..conv(64, 7) };
+        assert_eq!(shape(LayerKind::Conv(stem), &[&[3, 224, 224]]), Ok(vec![64, 112, 112]));
+        let alexnet = Conv { stride: [4; 2], padding: [2; 4], ..conv(64, 11) };
+        assert_eq!(shape(LayerKind::Conv(alexnet), &[&[3, 224, 224]]), Ok(vec![64, 55, 55]));
+        let uneven = Conv { kernel: [1, 7], stride: [1, 3], padding: [0, 1, 0, 2], ..conv(8, 1) };
+        assert_eq!(shape(LayerKind::Conv(uneven), &[&[4, 5, 10]]), Ok(vec![8, 5, 3]));
+        let dilated = Conv { dilation: [2; 2], padding: [2; 4], ..conv(8, 3) };
+        assert_eq!(shape(LayerKind::Conv(dilated), &[&[4, 9, 9]]), Ok(vec![8, 9, 9]));
+        assert_eq!(shape(LayerKind::Conv(conv(8, 9)), &[&[4, 9, 9]]), Ok(vec![8, 1, 1]));
+    }
+
+    #[test]
+    fn pools_round_down_or_up() {
+        // 112 + 2 - 3 = 111: 55 strides of 2 and a half.
+        let resnet = Pool { padding: [1; 4], ..pool(3, 2) };
+        assert_eq!(shape(LayerKind::MaxPool(resnet), &[&[64, 112, 112]]), Ok(vec![64, 56, 56]));
+        assert_eq!(shape(LayerKind::MaxPool(pool(3, 2)), &[&[4, 6, 6]]), Ok(vec![4, 2, 2]));
+        let ceil = |p| LayerKind::MaxPool(Pool { ceil_mode: true, ..p });
+        assert_eq!(shape(ceil(pool(3, 2)), &[&[4, 6, 6]]), Ok(vec![4, 3, 3]));
+        // A third window would start at 4, in the bottom padding of a 3-high input that starts at 1: dropped.
+        let padded = Pool { padding: [1; 4], ..pool(2, 2) };
+        assert_eq!(shape(ceil(padded), &[&[4, 3, 3]]), Ok(vec![4, 2, 2]));
+        assert_eq!(shape(LayerKind::GlobalAvgPool, &[&[512, 7, 5]]), Ok(vec![512, 1, 1]));
+        assert_eq!(shape(LayerKind::GlobalMaxPool, &[&[512, 7, 5]]), Ok(vec![512, 1, 1]));
+    }
+
+    #[test]
+    fn linear_changes_the_last_axis() {
+        let linear = |n| LayerKind::Linear(Linear { out_features: n, bias: true });
+        assert_eq!(shape(linear(10), &[&[84]]), Ok(vec![10]));
+        assert_eq!(shape(linear(10), &[&[3, 84]]), Ok(vec![3, 10]));
+        assert!(shape(linear(10), &[&[]]).is_err());
+        assert!(shape(linear(0), &[&[84]]).is_err());
+    }
+
+    #[test]
+    fn sums_and_products_broadcast_from_the_right() {
+        let add = || LayerKind::Add { operand: None };
+        assert_eq!(shape(add(), &[&[4, 8, 8], &[4, 8, 8], &[4, 8, 8]]), Ok(vec![4, 8, 8]));
+        let mul = LayerKind::Mul { operand: None };
+        assert_eq!(shape(mul, &[&[4, 8, 8], &[4, 1, 1]]), Ok(vec![4, 8, 8]));
+        let stored = LayerKind::Add { operand: Some(vec![8]) };
+        assert_eq!(shape(stored, &[&[4, 8, 8]]), Ok(vec![4, 8, 8]));
+        assert_eq!(
+            shape(add(), &[&[4, 8, 8], &[4, 4, 4]]),
+            Err("shape of an operand: expected 4x8x8, found 4x4x4".to_string())
+        );
+        assert!(shape(add(), &[&[4, 8, 8]]).is_err());
+        assert!(shape(LayerKind::Add { operand: Some(vec![1]) }, &[&[1], &[1]]).is_err());
+    }
+
+    #[test]
+    fn concat_adds_up_one_axis_and_needs_the_others_equal() {
+        let concat = |axis| LayerKind::Concat { axis };
+        assert_eq!(shape(concat(0), &[&[64, 28, 28], &[32, 28, 28]]), Ok(vec![96, 28, 28]));
+        assert_eq!(shape(concat(2), &[&[4, 3, 2], &[4, 3, 5]]), Ok(vec![4, 3, 7]));
+        assert_eq!(
+            shape(concat(0), &[&[64, 28, 28], &[32, 14, 28]]),
+            Err("input 1 of concat: expected 64x28x28 except along axis 0, found 32x14x28".to_string())
+        );
+        assert!(shape(concat(0), &[&[4, 2, 2], &[4, 2]]).is_err());
+        assert!(shape(concat(3), &[&[4, 2, 2]]).is_err());
+    }
+
+    #[test]
+    fn views_and_moves_keep_the_number_of_elements() {
+        assert_eq!(shape(LayerKind::Flatten, &[&[16, 5, 5]]), Ok(vec![400]));
+        assert_eq!(shape(LayerKind::Reshape { shape: vec![2, 200] }, &[&[16, 5, 5]]), Ok(vec![2, 200]));
+        assert!(shape(LayerKind::Reshape { shape: vec![2, 2] }, &[&[16, 5, 5]]).is_err());
+        let transpose = |perm: &[usize]| LayerKind::Transpose { perm: perm.to_vec() };
+        assert_eq!(shape(transpose(&[2, 0, 1]), &[&[3, 5, 7]]), Ok(vec![7, 3, 5]));
+        for perm in [&[0, 0, 1][..], &[0, 1], &[0, 1, 3]] {
+            assert!(shape(transpose(perm), &[&[3, 5, 7]]).is_err(), "{perm:?}");
+        }
+        assert_eq!(shape(LayerKind::ChannelShuffle { groups: 3 }, &[&[6, 2, 2]]), Ok(vec![6, 2, 2]));
+        assert!(shape(LayerKind::ChannelShuffle { groups: 4 }, &[&[6, 2, 2]]).is_err());
+        assert_eq!(shape(LayerKind::Dropout { p: 0.5 }, &[&[6]]), Ok(vec![6]));
+    }
+
+    #[test]
+    fn other_kinds_keep_the_shape() {
+        let lrn = Lrn { size: 5, alpha: 1e-4, beta: 0.75, k: 1.0 };
+        for kind in [
+            LayerKind::Lrn(lrn),
+            LayerKind::BatchNorm { epsilon: 1e-5 },
+            LayerKind::Softmax { axis: 2 },
+            LayerKind::Activation(Activation::Relu),
+        ] {
+            assert_eq!(shape(kind, &[&[6, 2, 3]]), Ok(vec![6, 2, 3]));
+        }
+        assert!(shape(LayerKind::Softmax { axis: 1 }, &[&[6]]).is_err());
+        assert!(shape(LayerKind::Lrn(Lrn { size: 0, ..lrn }), &[&[6, 2, 3]]).is_err());
+        // top, left, bottom, right
+        let pad = LayerKind::Pad { padding: [1, 2, 3, 4], value: 0.0 };
+        assert_eq!(shape(pad, &[&[6, 10, 20]]), Ok(vec![6, 14, 26]));
+    }
+
+    #[test]
+    fn windows_that_do_not_fit_are_refused() {
+        assert_eq!(
+            shape(LayerKind::Conv(conv(8, 5)), &[&[4, 9, 4]]),
+            Err("kernel width (with dilation): expected at most the padded input width 4, found 5"
+                .to_string())
+        );
+        assert!(shape(LayerKind::Conv(conv(8, 0)), &[&[4, 9, 9]]).is_err());
+        assert!(shape(LayerKind::Conv(Conv { stride: [0, 1], ..conv(8, 3) }), &[&[4, 9, 9]]).is_err());
+        assert!(shape(LayerKind::Conv(Conv { groups: 3, ..conv(8, 3) }), &[&[4, 9, 9]]).is_err());
+        assert!(shape(LayerKind::Conv(conv(8, 3)), &[&[36]]).is_err());
+        let all_padding = Pool { padding: [2, 0, 0, 0], ..pool(2, 2) };
+        assert!(shape(LayerKind::MaxPool(all_padding), &[&[4, 9, 9]]).is_err());
+    }
+
+    #[test]
+    fn sizes_beyond_a_machine_word_are_refused() {
+        let huge = usize::MAX;
+        let reaches = Conv { dilation: [huge; 2], ..conv(8, 3) };
+        assert!(shape(LayerKind::Conv(reaches), &[&[4, 9, 9]]).is_err());
+        let padded = Conv { padding: [huge; 4], ..conv(8, 3) };
+        assert!(shape(LayerKind::Conv(padded), &[&[4, 9, 9]]).is_err());
+        let strided =
+            Pool { padding: [huge / 4; 4], stride: [huge - 1; 2], ceil_mode: true, ..pool(huge / 2, 1) };
+        assert!(shape(LayerKind::MaxPool(strided), &[&[4, huge / 4, huge / 4]]).is_ok());
+        assert!(volume(&[huge, 2]).is_err());
+        assert!(volume(&[1 << 60]).is_err());
+        assert_eq!(volume(&[1 << 30, (1 << 30) - 1]), Ok((1 << 60) - (1 << 30)));
+        assert_eq!(volume(&[]), Ok(1));
+    }
+}

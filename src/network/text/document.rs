@@ -111,8 +111,7 @@ impl<'a> Document<'a> {
         let mut blocks = block_headers(table)?;
         let mut bodies = Vec::new();
         for (&name, block) in &blocks {
-            let body = items(block.table.get("layer"), Some(block.offset), &blocks);
-            bodies.push((name, body.map_err(|error| error.in_layer(name))?));
+            bodies.push((name, items(block.table.get("layer"), Some((name, block.offset)), &blocks)?));
         }
         for (name, body) in bodies {
             blocks.entry(name).and_modify(|block| block.layers = body);
@@ -168,22 +167,23 @@ fn declarations<'a>(
     }))
 }
 
-/// A list of layers; `offset` is that of the block it belongs to.
+/// The list of layers of the file, or of a block with its name and offset.
 fn items<'a>(
     value: Option<&'a Value<'a>>,
-    offset: Option<usize>,
+    block: Option<(&str, usize)>,
     blocks: &BTreeMap<&'a str, Block<'a>>,
 ) -> Result<Vec<Item<'a>>, Misplaced> {
     let expected = "at least one [[layer]]";
-    let value = value.ok_or_else(|| missing(offset, "layer", expected))?;
-    let list = value.get_ref().as_array().ok_or_else(|| mismatch(value, "layer", expected))?;
+    let what = block.map_or("layer".to_string(), |(name, _)| format!("layer of block {name:?}"));
+    let value = value.ok_or_else(|| missing(block.map(|(_, offset)| offset), &what, expected))?;
+    let list = value.get_ref().as_array().ok_or_else(|| mismatch(value, &what, expected))?;
     if list.is_empty() {
-        return Err(mismatch(value, "layer", expected));
+        return Err(mismatch(value, &what, expected));
     }
     let mut numbers = HashMap::new();
     list.iter()
         .map(|value| {
-            let table = value.get_ref().as_table().ok_or_else(|| mismatch(value, "layer", "a table"))?;
+            let table = value.get_ref().as_table().ok_or_else(|| mismatch(value, &what, "a table"))?;
             item(table, value.span().start, blocks, &mut numbers)
         })
         .collect()
@@ -196,16 +196,13 @@ fn item<'a>(
     numbers: &mut HashMap<&'a str, usize>,
 ) -> Result<Item<'a>, Misplaced> {
     let given = table.get("name").map(|value| valid_name("name", value)).transpose()?;
-    let in_layer = |error: Misplaced| match given {
-        Some(name) => error.in_layer(name),
-        None => error,
-    };
-    let what = what(table, offset, blocks).map_err(in_layer)?;
-    let (What::Kind(stem) | What::Block(stem)) = what;
-    let number = numbers.entry(stem).or_insert(0);
+    let stem = table.get("kind").or(table.get("block")).and_then(|value| value.get_ref().as_str());
+    let number = numbers.entry(stem.unwrap_or_default()).or_insert(0);
     *number += 1;
-    let name = given.map_or_else(|| format!("{stem}{number}"), str::to_string);
-    let inputs = table.get("inputs").map(input_names).transpose().map_err(|e| e.in_layer(&name))?;
+    let name = given.map_or_else(|| format!("{}{number}", stem.unwrap_or("layer")), str::to_string);
+    let in_layer = |error: Misplaced| error.in_layer(&name);
+    let what = what(table, offset, blocks).map_err(in_layer)?;
+    let inputs = table.get("inputs").map(input_names).transpose().map_err(in_layer)?;
     let (when, repeat) = (table.get("when"), table.get("repeat"));
     Ok(Item { name, what, inputs, when, repeat, table, offset })
 }

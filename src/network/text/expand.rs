@@ -17,7 +17,7 @@ use crate::network::{INPUT, LayerKind, Problem};
 /// Most layers, blocks and repetitions that a file may ask for, so that no small file fills the memory.
 const MOST_LAYERS: usize = 100_000;
 /// Most names that the `inputs` of all layers may give, for the same reason.
-const MOST_REFERENCES: usize = 400_000;
+const MOST_INPUTS: usize = 400_000;
 
 /// A layer with its full name.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(super) fn layers(
 ) -> Result<Vec<FlatLayer>, Misplaced> {
     let (aliases, names) = (Aliases::default(), HashMap::new());
     let mut expansion =
-        Expansion { document, lines, layers: Vec::new(), aliases, names, references: Vec::new() };
+        Expansion { document, lines, layers: Vec::new(), aliases, names, references: Vec::new(), inputs: 0 };
     expansion.list(&document.layers, scope, "", INPUT)?;
     expansion.check_references()?;
     let Expansion { mut layers, mut aliases, .. } = expansion;
@@ -75,6 +75,8 @@ struct Expansion<'d> {
     /// Every full name and where it was given.
     names: HashMap<String, usize>,
     references: Vec<Reference>,
+    /// How many inputs all layers have so far.
+    inputs: usize,
 }
 
 impl<'d> Expansion<'d> {
@@ -91,7 +93,7 @@ impl<'d> Expansion<'d> {
             let name = format!("{prefix}{}", item.name);
             let inputs = match &item.inputs {
                 None => vec![before],
-                Some(names) => self.references(item, names, &name, prefix, input)?,
+                Some(names) => self.references(item, names, &name, prefix, input),
             };
             self.item(item, scope, &name, inputs).map_err(|error| error.in_layer(&name))?;
             before = name;
@@ -99,7 +101,7 @@ impl<'d> Expansion<'d> {
         Ok(before)
     }
 
-    /// The full names of an item's inputs.
+    /// The full names of an item's inputs, noted to be looked up when all names are known.
     fn references(
         &mut self,
         item: &Item<'_>,
@@ -107,12 +109,9 @@ impl<'d> Expansion<'d> {
         reader: &str,
         prefix: &str,
         input: &str,
-    ) -> Result<Vec<String>, Misplaced> {
+    ) -> Vec<String> {
         let mut inputs = Vec::with_capacity(names.len());
         for &name in names {
-            if self.references.len() == MOST_REFERENCES {
-                return Err(too_many("inputs of all layers", MOST_REFERENCES, item));
-            }
             let full = if name == INPUT { input.to_string() } else { format!("{prefix}{name}") };
             if name != INPUT {
                 let offset = item.table.get("inputs").map_or(item.offset, |value| value.span().start);
@@ -121,7 +120,7 @@ impl<'d> Expansion<'d> {
             }
             inputs.push(full);
         }
-        Ok(inputs)
+        inputs
     }
 
     /// Writes out one item, as often as it is repeated.
@@ -133,7 +132,7 @@ impl<'d> Expansion<'d> {
         mut inputs: Vec<String>,
     ) -> Result<(), Misplaced> {
         let Some(repeat) = item.repeat else { return self.instance(item, scope, name, inputs) };
-        self.claim(item, name)?;
+        self.claim(item, name, inputs.len())?;
         let repetitions = size("repeat", repeat, 0, scope)?;
         for index in 0..repetitions {
             let repetition = format!("{name}.{index}");
@@ -156,7 +155,7 @@ impl<'d> Expansion<'d> {
         name: &str,
         inputs: Vec<String>,
     ) -> Result<(), Misplaced> {
-        self.claim(item, name)?;
+        self.claim(item, name, inputs.len())?;
         if let Some(when) = item.when
             && !truth("when", when, scope)?
         {
@@ -203,9 +202,13 @@ impl<'d> Expansion<'d> {
     }
 
     /// Takes a full name, which must be free.
-    fn claim(&mut self, item: &Item<'_>, name: &str) -> Result<(), Misplaced> {
+    fn claim(&mut self, item: &Item<'_>, name: &str, inputs: usize) -> Result<(), Misplaced> {
         if self.names.len() == MOST_LAYERS {
             return Err(too_many("layers, blocks and repetitions", MOST_LAYERS, item));
+        }
+        self.inputs += inputs;
+        if self.inputs > MOST_INPUTS {
+            return Err(too_many("inputs of all layers", MOST_INPUTS, item));
         }
         let Some(first) = self.names.insert(name.to_string(), item.offset) else { return Ok(()) };
         let line = self.lines.line(first);

@@ -95,6 +95,9 @@ impl<'a> Scope<'a> {
     }
 }
 
+/// A comparison of two integers.
+type Relation = fn(&i64, &i64) -> bool;
+
 /// Reads and evaluates in one pass; `rest` never begins with a space.
 struct Parser<'a> {
     scope: &'a Scope<'a>,
@@ -174,7 +177,7 @@ impl<'a> Parser<'a> {
     fn comparison(&mut self) -> Result<i64, String> {
         let left = self.sum()?;
         // Longer symbols first: "<" is a prefix of "<=".
-        let relations: [(&str, fn(&i64, &i64) -> bool); 6] = [
+        let relations: [(&str, Relation); 6] = [
             ("==", i64::eq),
             ("!=", i64::ne),
             ("<=", i64::le),

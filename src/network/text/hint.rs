@@ -8,11 +8,7 @@ const LONGEST: usize = 64;
 const MOST_LISTED: usize = 40;
 
 /// The problem that a name is none of those that exist, with the nearest of them.
-pub(in crate::network) fn unknown<'a>(
-    what: &str,
-    names: impl IntoIterator<Item = &'a str>,
-    found: &str,
-) -> Problem {
+pub(super) fn unknown<'a>(what: &str, names: impl IntoIterator<Item = &'a str>, found: &str) -> Problem {
     let names: Vec<&str> = names.into_iter().collect();
     let listed = names.iter().take(MOST_LISTED).copied().collect::<Vec<_>>().join(", ");
     let more = if names.len() > MOST_LISTED { ", …" } else { "" };

@@ -135,3 +135,100 @@ fn pool(fields: &Fields<'_>) -> Result<Pool, Misplaced> {
         count_include_pad: fields.flag("count_include_pad", true)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::network::text::definition;
+
+    /// The only layer of a file that has these lines for it.
+    fn kind_of(lines: &str) -> LayerKind {
+        let text = format!("name = 'n'\ninput = [4, 8, 8]\n[[layer]]\n{lines}");
+        definition("n.toml", &text, "", &[]).unwrap().layers.remove(0).kind
+    }
+
+    #[test]
+    fn every_kind_and_key_is_documented_and_nothing_else_is() {
+        let page = include_str!("../../../docs/network-format.md");
+        let section = page.split("## Kinds").nth(1).unwrap().split("\n## ").next().unwrap();
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        let quoted =
+            |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_string).collect() };
+        let documented: BTreeMap<String, Vec<String>> = rows
+            .map(|row| {
+                let cells: Vec<&str> = row.split('|').collect();
+                (quoted(cells[1]).remove(0), quoted(cells[2]))
+            })
+            .collect();
+        let mut expected: BTreeMap<String, Vec<String>> = KINDS
+            .iter()
+            .map(|(kind, keys)| (kind.to_string(), keys.iter().map(|key| key.to_string()).collect()))
+            .collect();
+        // The page refers to the keys of max_pool there.
+        expected
+            .insert("avg_pool".to_string(), vec!["max_pool".to_string(), "count_include_pad".to_string()]);
+        assert_eq!(documented, expected);
+    }
+
+    #[test]
+    fn every_kind_is_built_under_its_own_name() {
+        let given = [
+            ("conv", "out_channels = 2\nkernel = 1"),
+            ("linear", "out_features = 2"),
+            ("clip", "min = 0\nmax = 1"),
+            ("max_pool", "kernel = 2"),
+            ("avg_pool", "kernel = 2"),
+            ("lrn", "size = 5"),
+            ("reshape", "shape = [256]"),
+            ("transpose", "perm = [1, 2, 0]"),
+            ("channel_shuffle", "groups = 2"),
+            ("pad", "padding = 1"),
+        ];
+        let given: BTreeMap<&str, &str> = given.into_iter().collect();
+        for (kind, _) in KINDS {
+            let lines = given.get(kind).copied().unwrap_or_default();
+            assert_eq!(kind_of(&format!("kind = '{kind}'\n{lines}")).name(), *kind);
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_page() {
+        let LayerKind::Conv(conv) = kind_of("kind = 'conv'\nout_channels = 2\nkernel = [3, 5]") else {
+            panic!()
+        };
+        let expected = Conv {
+            out_channels: 2,
+            kernel: [3, 5],
+            stride: [1, 1],
+            padding: [0; 4],
+            dilation: [1, 1],
+            groups: 1,
+            bias: true,
+        };
+        assert_eq!(conv, expected);
+        let LayerKind::AvgPool(pool) = kind_of("kind = 'avg_pool'\nkernel = [3, 2]") else { panic!() };
+        assert_eq!((pool.stride, pool.padding, pool.dilation), ([3, 2], [0; 4], [1, 1]));
+        assert!(!pool.ceil_mode && pool.count_include_pad);
+        assert_eq!(kind_of("kind = 'batch_norm'"), LayerKind::BatchNorm { epsilon: 1e-5 });
+        assert_eq!(kind_of("kind = 'dropout'"), LayerKind::Dropout { p: 0.5 });
+        let lrn = Lrn { size: 5, alpha: 1e-4, beta: 0.75, k: 1.0 };
+        assert_eq!(kind_of("kind = 'lrn'\nsize = 5"), LayerKind::Lrn(lrn));
+    }
+
+    #[test]
+    fn padding_is_given_for_all_for_both_axes_or_for_each_side() {
+        for (text, padding) in [("1", [1; 4]), ("[1, 2]", [1, 2, 1, 2]), ("[1, 2, 3, 4]", [1, 2, 3, 4])] {
+            let kind = kind_of(&format!("kind = 'pad'\npadding = {text}\nvalue = -1.5"));
+            assert_eq!(kind, LayerKind::Pad { padding, value: -1.5 });
+        }
+    }
+
+    #[test]
+    fn an_operand_is_a_stored_tensor() {
+        let kind = kind_of("kind = 'mul'\noperand = ['2 + 2', 1, 1]");
+        assert_eq!(kind, LayerKind::Mul { operand: Some(vec![4, 1, 1]) });
+        assert_eq!(kind_of("kind = 'add'"), LayerKind::Add { operand: None });
+    }
+}

@@ -16,12 +16,11 @@ mod place;
 
 use std::collections::BTreeMap;
 
-pub(super) use hint::unknown;
-
 use super::{Definition, LayerDefinition, NetworkError, Origin, Problem};
 use document::Document;
 use expression::Scope;
 use fields::Fields;
+use hint::unknown;
 use place::{Lines, Misplaced};
 
 /// The definition in the text of a TOML file, with the parameters in `set` overriding the file's.
