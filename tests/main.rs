@@ -1,4 +1,7 @@
 //! The integration tests, one binary.
-#![allow(clippy::unwrap_used, reason = "clippy allows it in test functions only, and helpers serve tests too")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy allows it in test functions only, and helpers serve tests too"
+)]
 
 mod architecture;
