@@ -1,5 +1,6 @@
 //! The integration tests, one binary.
 
+mod architecture;
 mod networks;
 mod pipeline;
 mod support;
