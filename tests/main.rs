@@ -2,5 +2,6 @@
 
 mod architecture;
 mod networks;
+mod pictures;
 mod pipeline;
 mod support;

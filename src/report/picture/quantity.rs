@@ -1,0 +1,186 @@
+//! Numbers as people read them: SI prefixes, and as many digits as the interval supports.
+
+use crate::stats::Estimate;
+
+/// Magnitudes beyond this are no measurement; they are named, not drawn.
+const ABSURD: f64 = 1e100;
+
+/// A power of a thousand with its SI symbol.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Prefix {
+    /// What one such unit is of the base unit.
+    pub(super) factor: f64,
+    /// The symbol before the unit's.
+    pub(super) symbol: &'static str,
+}
+
+/// SI Brochure, 9th edition, table 7.
+const PREFIXES: [Prefix; 8] = [
+    Prefix { factor: 1e6, symbol: "M" },
+    Prefix { factor: 1e3, symbol: "k" },
+    Prefix { factor: 1.0, symbol: "" },
+    Prefix { factor: 1e-3, symbol: "m" },
+    Prefix { factor: 1e-6, symbol: "µ" },
+    Prefix { factor: 1e-9, symbol: "n" },
+    Prefix { factor: 1e-12, symbol: "p" },
+    Prefix { factor: 1e-15, symbol: "f" },
+];
+
+impl Prefix {
+    /// The prefix that leaves one to three digits before the point.
+    pub(super) fn of(magnitude: f64) -> Self {
+        let [.., smallest] = PREFIXES;
+        if magnitude == 0.0 || !plottable(magnitude) {
+            return Self { factor: 1.0, symbol: "" };
+        }
+        PREFIXES.into_iter().find(|p| magnitude.abs() >= p.factor * 0.9999).unwrap_or(smallest)
+    }
+
+    /// This prefix, or the value's own where this one would leave nothing but zeros.
+    pub(super) fn or_own(self, value: f64) -> Self {
+        if value.abs() >= self.factor * 1e-3 || value == 0.0 { self } else { Self::of(value) }
+    }
+}
+
+/// Whether a number is one that a scale can hold.
+pub(super) fn plottable(value: f64) -> bool {
+    value.abs() < ABSURD
+}
+
+/// `1.23 ± 0.04 mJ`: two digits of the half width decide how many of the value are shown (GUM 7.2.6).
+///
+/// An interval that is not symmetric is written as `1.23 (1.10 to 1.50) mJ`.
+pub(super) fn estimate_text(estimate: Estimate<f64>, prefix: Prefix, unit: &str) -> String {
+    let Estimate { value, low, high } = estimate;
+    if !plottable(value) {
+        return format!("{value:e} {unit}");
+    }
+    let prefix = prefix.or_own(value);
+    let half = (high - low) / 2.0;
+    let unit = format!("{}{unit}", prefix.symbol);
+    let scaled = |x: f64| x / prefix.factor;
+    if !plottable(half) {
+        return format!("{} {unit}, no interval", plain(scaled(value)));
+    }
+    if half == 0.0 {
+        return format!("{} {unit}", plain(scaled(value)));
+    }
+    let decimals = decimals_for(scaled(half), 2);
+    let number = |x: f64| minus(format!("{:.*}", decimals, scaled(x)));
+    let lopsided = ((high - value) - (value - low)).abs() > 0.02 * half.abs();
+    if lopsided {
+        return format!("{} ({} to {}) {unit}", number(value), number(low), number(high));
+    }
+    format!("{} ± {} {unit}", number(value), number(half))
+}
+
+/// `1.23 mJ`, three significant digits.
+pub(super) fn value_text(value: f64, prefix: Prefix, unit: &str) -> String {
+    if !plottable(value) {
+        return format!("{value:e} {unit}");
+    }
+    let prefix = prefix.or_own(value);
+    format!("{} {}{unit}", plain(value / prefix.factor), prefix.symbol)
+}
+
+/// `12.3 %`.
+pub(super) fn percent_text(share: f64) -> String {
+    if !plottable(share) {
+        return "no share".to_string();
+    }
+    let percent = share * 100.0;
+    let decimals = if percent.abs() >= 99.95 { 0 } else { 1 };
+    format!("{} %", minus(format!("{percent:.decimals$}")))
+}
+
+/// A fraction as a percentage without needless digits: `50 %`, `2.5 %`.
+pub(super) fn short_percent(fraction: f64) -> String {
+    format!("{} %", plain(fraction * 100.0))
+}
+
+/// Three significant digits, without trailing zeros behind the point.
+pub(super) fn plain(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_string();
+    }
+    if !(1e-6..1e7).contains(&value.abs()) {
+        return minus(format!("{value:.2e}"));
+    }
+    let text = format!("{:.*}", decimals_for(value, 3), value);
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    minus(text.to_string())
+}
+
+/// Decimals that show so many significant digits of a number.
+fn decimals_for(value: f64, digits: i32) -> usize {
+    // Rounded first, so that 0.0999 shown with two digits counts as 0.10.
+    let exponent = format!("{:.*e}", (digits - 1).max(0) as usize, value.abs())
+        .split_once('e')
+        .and_then(|(_, e)| e.parse::<i32>().ok())
+        .unwrap_or(0);
+    (digits - 1 - exponent).clamp(0, 9) as usize
+}
+
+/// The minus sign of print instead of a hyphen.
+fn minus(text: String) -> String {
+    match text.strip_prefix('-') {
+        Some(rest) => format!("−{rest}"),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(value: f64, half: f64) -> String {
+        let e = Estimate { value, low: value - half, high: value + half };
+        estimate_text(e, Prefix::of(value), "J")
+    }
+
+    #[test]
+    fn two_digits_of_the_interval_decide_the_digits_of_the_value() {
+        assert_eq!(text(1.2345e-3, 0.0412e-3), "1.234 ± 0.041 mJ");
+        assert_eq!(text(1.2345e-3, 0.9e-3), "1.23 ± 0.90 mJ");
+        assert_eq!(text(431.7e-9, 36.2e-9), "432 ± 36 nJ");
+        assert_eq!(text(2.0, 0.0999), "2.00 ± 0.10 J");
+        assert_eq!(text(-0.2, 0.05), "−200 ± 50 mJ");
+    }
+
+    #[test]
+    fn a_lopsided_interval_is_written_out() {
+        let e = Estimate { value: 2.0, low: 1.0, high: 6.0 };
+        assert_eq!(estimate_text(e, Prefix::of(2.0), "W"), "2.0 (1.0 to 6.0) W");
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_named() {
+        assert_eq!(text(f64::NAN, 1.0), "NaN J");
+        assert_eq!(text(1.0, f64::INFINITY), "1 J, no interval");
+        assert_eq!(text(1e300, 0.0), "1e300 J");
+    }
+
+    #[test]
+    fn prefixes_are_powers_of_a_thousand() {
+        for (value, symbol) in
+            [(1.0, ""), (0.999, "m"), (2.5e-6, "µ"), (1e-12, "p"), (-3e4, "k"), (0.0, ""), (1e-30, "f")]
+        {
+            assert_eq!(Prefix::of(value).symbol, symbol, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_value_far_below_the_axis_has_its_own_prefix() {
+        let milli = Prefix::of(1e-3);
+        assert_eq!(value_text(0.4e-6, milli, "J"), "400 nJ");
+        assert_eq!(value_text(4e-6, milli, "J"), "0.004 mJ");
+    }
+
+    #[test]
+    fn percentages_have_one_decimal() {
+        assert_eq!(percent_text(0.1234), "12.3 %");
+        assert_eq!(percent_text(1.0), "100 %");
+        assert_eq!(short_percent(0.5), "50 %");
+        assert_eq!(short_percent(0.025), "2.5 %");
+    }
+}

@@ -1,0 +1,334 @@
+//! Power over time, with what ran when, in lanes one below the other.
+
+use plotters::style::{Color, RGBAColor};
+
+use crate::clock::Instant;
+use crate::report::RunReport;
+use crate::trace::{Header, Span, SpanKind, Trace};
+
+use super::drawing::{Align, Drawing, Point};
+use super::frame::{Entry, MARGIN, Symbol, empty, footer, header, legend, systematic_note};
+use super::palette::{AXIS, GRID, INK, KindStyle, NEUTRAL, QUIET, WHITE};
+use super::place::spread;
+use super::quantity::{Prefix, plottable};
+use super::scale::{Linear, tick_text};
+use super::type_setting::Face;
+
+const WIDTH: f64 = 1240.0;
+/// Left of the lanes: tick labels and the turned title.
+const AXIS_WIDTH: f64 = 64.0;
+/// Height of a lane's power axis.
+const PLOT_HEIGHT: f64 = 120.0;
+/// Between a lane's labels and its plot, for the leaders.
+const LEADER: f64 = 16.0;
+/// Below a lane: tick labels.
+const TICK_HEIGHT: f64 = 40.0;
+/// Most windows in a lane, so that turned labels fit side by side.
+const WINDOWS_PER_LANE: usize = 40;
+/// Most lanes; more rounds are left out.
+const MAX_LANES: usize = 8;
+/// Longest label.
+const LABEL_WIDTH: f64 = 150.0;
+const LABEL: Face = Face::regular(10.5);
+const HEAD: Face = Face::bold(11.5);
+const TICK: Face = Face::regular(11.0);
+
+/// Consecutive windows of one round.
+struct Lane<'a> {
+    round: usize,
+    part: usize,
+    parts: usize,
+    spans: Vec<&'a Span>,
+}
+
+/// Cumulative energy of the primary meter: time and joules.
+type Reading = (Instant, f64);
+
+/// Mean power between readings: from, to, watts.
+type Step = (Instant, Instant, f64);
+
+/// Mean power between readings of the primary meter, with the windows shaded and named.
+pub(super) fn power_over_time(report: &RunReport, trace: &Trace) -> Drawing {
+    let mut drawing = Drawing::new(WIDTH);
+    let y = header(&mut drawing, report, "Power over time");
+    let readings = readings(trace);
+    let mut all = lanes(trace);
+    if all.is_empty() || readings.len() < 2 {
+        let y = empty(&mut drawing, y, "the trace has no window with two readings of the primary meter.");
+        footer(&mut drawing, y, &[]);
+        return drawing;
+    }
+    let lanes_in_trace = all.len();
+    all.truncate(MAX_LANES);
+    let plots: Vec<(Lane<'_>, Vec<Step>)> = all
+        .into_iter()
+        .map(|lane| {
+            let steps = steps(&lane, &readings);
+            (lane, steps)
+        })
+        .collect();
+    let top = highest_power(&plots);
+    let idle = report.idle.power_w.map(|e| e.value.value()).filter(|w| plottable(*w));
+    let top = idle.map_or(top, |w| top.max(w * 1.1));
+    let spans: Vec<&Span> = plots.iter().flat_map(|(lane, _)| lane.spans.iter().copied()).collect();
+    let entries = entries(&trace.header, &spans, idle);
+    let mut y = legend(&mut drawing, (MARGIN, WIDTH - MARGIN, y), &entries) + 6.0;
+    let origin = trace.spans.iter().map(|s| s.start).min().unwrap_or_default();
+    for (lane, steps) in &plots {
+        y = draw_lane(&mut drawing, y, lane, steps, &LaneView { header: &trace.header, origin, top, idle });
+    }
+    footer(&mut drawing, y - 10.0, &notes(report, trace, &plots, lanes_in_trace));
+    drawing
+}
+
+/// Readings of the primary meter in order of time.
+fn readings(trace: &Trace) -> Vec<Reading> {
+    let mine = trace.samples.iter().filter(|s| s.meter == trace.header.primary_meter);
+    let mut readings: Vec<Reading> =
+        mine.map(|s| (s.at, s.energy.value())).filter(|(_, e)| plottable(*e)).collect();
+    readings.sort_by_key(|(at, _)| *at);
+    readings
+}
+
+/// Windows by round, each round cut into lanes of about equal numbers of windows.
+fn lanes(trace: &Trace) -> Vec<Lane<'_>> {
+    let mut spans: Vec<&Span> = trace.spans.iter().filter(|s| s.end > s.start).collect();
+    spans.sort_by_key(|s| s.start);
+    let mut lanes = vec![];
+    for round in spans.chunk_by(|a, b| a.round == b.round) {
+        let parts = round.len().div_ceil(WINDOWS_PER_LANE);
+        let each = round.len().div_ceil(parts);
+        for (part, spans) in round.chunks(each).enumerate() {
+            let number = spans.first().map_or(0, |s| s.round);
+            lanes.push(Lane { round: number, part, parts, spans: spans.to_vec() });
+        }
+    }
+    lanes
+}
+
+impl Lane<'_> {
+    fn start(&self) -> Instant {
+        self.spans.iter().map(|s| s.start).min().unwrap_or_default()
+    }
+
+    fn end(&self) -> Instant {
+        self.spans.iter().map(|s| s.end).max().unwrap_or_default()
+    }
+}
+
+/// Mean power between readings at least a pixel apart. A counter's difference over two such readings is exact
+/// however many lie between; readings at the edges of windows always count, so that windows do not mix.
+fn steps(lane: &Lane<'_>, readings: &[Reading]) -> Vec<Step> {
+    let (start, end) = (lane.start(), lane.end());
+    let pixel = (end - start).value() / (WIDTH - 2.0 * MARGIN - AXIS_WIDTH);
+    let mut edges: Vec<Instant> = lane.spans.iter().flat_map(|s| [s.start, s.end]).collect();
+    edges.sort_unstable();
+    let mut kept: Vec<(Reading, bool)> = vec![];
+    let first = readings.partition_point(|(at, _)| *at < start);
+    for reading in readings.iter().skip(first).take_while(|(at, _)| *at <= end) {
+        let edge = edges.binary_search(&reading.0).is_ok();
+        let near = |(last, _): &(Reading, bool)| (reading.0 - last.0).value() < pixel;
+        if edge && kept.last().is_some_and(|last| near(last) && !last.1) {
+            kept.pop();
+        }
+        if edge || !kept.last().is_some_and(near) {
+            kept.push((*reading, edge));
+        }
+    }
+    let step = |pair: &[(Reading, bool)]| match pair {
+        [((from, a), _), ((to, b), _)] if to > from => Some((*from, *to, (b - a) / (*to - *from).value())),
+        _ => None,
+    };
+    let wide = |s: &Step| (s.1 - s.0).value() >= 0.5 * pixel && plottable(s.2);
+    kept.windows(2).filter_map(step).filter(wide).collect()
+}
+
+/// The top of the power axis: all but the highest half per cent of steps, which may be two readings too close
+/// together; a step above it is drawn with an arrow.
+fn highest_power(plots: &[(Lane<'_>, Vec<Step>)]) -> f64 {
+    let mut powers: Vec<f64> = plots.iter().flat_map(|(_, steps)| steps.iter().map(|s| s.2)).collect();
+    powers.sort_by(f64::total_cmp);
+    let highest = powers.last().copied().unwrap_or(0.0);
+    let usual = powers.get(powers.len() * 199 / 200).copied().unwrap_or(highest);
+    let top = if highest > 2.0 * usual { usual } else { highest };
+    if top > 0.0 { top * 1.1 } else { 1.0 }
+}
+
+/// What all lanes have in common.
+struct LaneView<'a> {
+    header: &'a Header,
+    origin: Instant,
+    top: f64,
+    idle: Option<f64>,
+}
+
+fn draw_lane(drawing: &mut Drawing, y: f64, lane: &Lane<'_>, steps: &[Step], view: &LaneView<'_>) -> f64 {
+    let (left, right) = (MARGIN + AXIS_WIDTH, WIDTH - MARGIN);
+    let seconds = |at: Instant| (at - view.origin).value();
+    let across = Linear::new((seconds(lane.start()), seconds(lane.end())), (left, right));
+    let x = |at: Instant| across.at(seconds(at));
+    let names: Vec<String> =
+        lane.spans.iter().map(|s| LABEL.shorten(&span_name(view.header, s), LABEL_WIDTH)).collect();
+    let widths: Vec<f64> = names.iter().map(|n| LABEL.width(n)).collect();
+    let level = lane.spans.iter().zip(&widths).all(|(s, w)| w + 8.0 <= x(s.end) - x(s.start));
+    let band = if level { LABEL.size * 1.4 } else { widths.iter().copied().fold(0.0, f64::max) };
+    let title = match lane.parts {
+        1 => format!("round {}", lane.round + 1),
+        parts => format!("round {}, part {} of {parts}", lane.round + 1, lane.part + 1),
+    };
+    drawing.text((MARGIN, y + 10.0), Align::Start, HEAD, INK, &title);
+    let base = y + 24.0 + band;
+    let top = base + if level { 4.0 } else { LEADER };
+    let bottom = top + PLOT_HEIGHT;
+    let places = centres(lane, x, level, (left, right));
+    for ((span, name), place) in lane.spans.iter().zip(&names).zip(&places) {
+        let (from, to) = (x(span.start), x(span.end));
+        let (shade, edge) = span_inks(view.header, span);
+        drawing.block((from, top), (to, bottom), shade);
+        drawing.block((from, top - 4.0), (to, top), edge);
+        if level {
+            drawing.text((*place, base - LABEL.size * 0.7), Align::Middle, LABEL, INK, name);
+        } else {
+            drawing.turned_text((*place, base - 2.0), Align::Start, LABEL, INK, name);
+            drawing.line((*place, base), ((from + to) / 2.0, top - 4.0), AXIS, 0.8);
+        }
+    }
+    axes(drawing, &across, Area4 { left, right, top, bottom }, view);
+    power_line(drawing, steps, x, &Linear::new((0.0, view.top), (bottom, top)), view.top);
+    bottom + TICK_HEIGHT
+}
+
+/// Where the labels of a lane stand.
+fn centres(lane: &Lane<'_>, x: impl Fn(Instant) -> f64, level: bool, (left, right): (f64, f64)) -> Vec<f64> {
+    let middles: Vec<f64> = lane.spans.iter().map(|s| (x(s.start) + x(s.end)) / 2.0).collect();
+    if level {
+        return middles;
+    }
+    let spacing = LABEL.size * 1.35;
+    spread(&middles, spacing, (left + spacing / 2.0, right - spacing / 2.0))
+}
+
+/// The edges of a plot.
+#[derive(Clone, Copy)]
+struct Area4 {
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+}
+
+fn axes(drawing: &mut Drawing, across: &Linear, area: Area4, view: &LaneView<'_>) {
+    let Area4 { left, right, top, bottom } = area;
+    let prefix = Prefix::of(view.top);
+    let up = Linear::new((0.0, view.top / prefix.factor), (bottom, top));
+    for tick in up.ticks(4) {
+        let y = up.at(tick);
+        drawing.line((left, y), (right, y), GRID, 1.0);
+        drawing.text((left - 7.0, y), Align::End, TICK, QUIET, &tick_text(tick));
+    }
+    for tick in across.ticks(10) {
+        let x = across.at(tick);
+        drawing.line((x, bottom), (x, bottom + 4.0), AXIS, 1.0);
+        // A label at the very edge would leave the picture.
+        if x <= right - 6.0 {
+            drawing.text((x, bottom + 13.0), Align::Middle, TICK, QUIET, &tick_text(tick));
+        }
+    }
+    drawing.frame((left, top), (right, bottom), AXIS, 1.0);
+    drawing.text((right, bottom + 28.0), Align::End, TICK, QUIET, "time since the first window [s]");
+    let title = format!("power [{}W]", prefix.symbol);
+    drawing.turned_text((MARGIN + 8.0, (top + bottom) / 2.0), Align::Middle, HEAD, INK, &title);
+    if let Some(idle) = view.idle {
+        let y = up.at(idle / prefix.factor);
+        drawing.dashes((left, y), right, IDLE, 1.4);
+    }
+}
+
+fn power_line(drawing: &mut Drawing, steps: &[Step], x: impl Fn(Instant) -> f64, up: &Linear, top: f64) {
+    let points: Vec<Point> =
+        steps.iter().flat_map(|s| [(x(s.0), up.at(s.2)), (x(s.1), up.at(s.2))]).collect();
+    if points.is_empty() {
+        return;
+    }
+    drawing.path(points.clone(), WHITE.mix(0.7), 3.0);
+    drawing.path(points, INK, 1.2);
+    for (from, to, power) in steps.iter().filter(|s| s.2 > top || s.2 < 0.0) {
+        let middle = (x(*from) + x(*to)) / 2.0;
+        let (tip, base) = if *power > top { (up.at(top), 7.0) } else { (up.at(0.0), -7.0) };
+        drawing.area(vec![(middle, tip), (middle - 4.0, tip + base), (middle + 4.0, tip + base)], INK);
+    }
+}
+
+/// The colour of the idle line.
+const IDLE: RGBAColor = RGBAColor(213, 94, 0, 1.0);
+
+/// The layer of a signature that comes first.
+fn first_layer(header: &Header, signature: usize) -> Option<&crate::trace::LayerRecord> {
+    header.layers.iter().find(|l| l.signature == Some(signature))
+}
+
+fn span_name(header: &Header, span: &Span) -> String {
+    match span.kind {
+        SpanKind::WarmUp => "warm-up".to_string(),
+        SpanKind::Idle => "idle".to_string(),
+        SpanKind::ActiveIdle => "active idle".to_string(),
+        SpanKind::Pass => "whole passes".to_string(),
+        SpanKind::Replay(signature) => match first_layer(header, signature) {
+            Some(layer) => layer.name.clone(),
+            None => format!("signature {signature}"),
+        },
+    }
+}
+
+/// Shade and top edge of a window.
+fn span_inks(header: &Header, span: &Span) -> (RGBAColor, RGBAColor) {
+    match span.kind {
+        SpanKind::Idle | SpanKind::ActiveIdle => (NEUTRAL.mix(0.18), NEUTRAL),
+        SpanKind::WarmUp => (NEUTRAL.mix(0.40), QUIET),
+        SpanKind::Pass => (INK.mix(0.16), INK),
+        SpanKind::Replay(signature) => {
+            let kind = first_layer(header, signature).map_or("", |l| l.kind.as_str());
+            let color = KindStyle::of(kind).color;
+            (color.mix(0.26), color.mix(1.0))
+        }
+    }
+}
+
+fn entries(header: &Header, spans: &[&Span], idle: Option<f64>) -> Vec<Entry> {
+    let mut entries =
+        vec![Entry { text: "mean power between readings".to_string(), symbol: Symbol::Line(INK, 1.6) }];
+    if let Some(watts) = idle {
+        let text = format!("idle power, {}", super::quantity::value_text(watts, Prefix::of(watts), "W"));
+        entries.push(Entry { text, symbol: Symbol::Dashes(IDLE) });
+    }
+    for span in spans {
+        let text = match span.kind {
+            SpanKind::Replay(signature) => first_layer(header, signature).map(|l| l.kind.clone()),
+            _ => Some(span_name(header, span)),
+        };
+        if let Some(text) = text.filter(|t| !entries.iter().any(|e| e.text == *t)) {
+            let (shade, edge) = span_inks(header, span);
+            entries.push(Entry { text, symbol: Symbol::Swatch(shade, edge) });
+        }
+    }
+    entries
+}
+
+fn notes(report: &RunReport, trace: &Trace, plots: &[(Lane<'_>, Vec<Step>)], lanes: usize) -> Vec<String> {
+    let mut notes =
+        vec!["A window replays one kind of work; it is named for the first layer that does it.".to_string()];
+    if plots.len() < lanes {
+        let shown: usize = plots.iter().map(|(lane, _)| lane.spans.len()).sum();
+        let last = plots.last().map_or(0, |(lane, _)| lane.round + 1);
+        let rounds = trace.spans.iter().map(|s| s.round.saturating_add(1)).max().unwrap_or(0);
+        let all = trace.spans.len();
+        notes.push(format!(
+            "Shown: the first {shown} of {all} windows, up to round {last} of {rounds}. The trace has all."
+        ));
+    }
+    if !trace.complete {
+        notes.push("The recording is incomplete.".to_string());
+    }
+    notes.extend(systematic_note(report));
+    notes
+}
