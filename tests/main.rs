@@ -1,6 +1,7 @@
 //! The integration tests, one binary.
 
 mod architecture;
+mod conformance;
 mod networks;
 mod pictures;
 mod pipeline;

@@ -1,0 +1,106 @@
+//! The CPU engine against the f64 reference: known numbers, random layers of every kind, random graphs.
+
+mod bounds;
+mod graphs;
+mod known;
+mod layers;
+
+use std::collections::BTreeMap;
+
+use layerjoule::backend::cpu::CpuBackend;
+use layerjoule::backend::{Backend, Executor, Tensors, WeightOptions, reference};
+use layerjoule::network::{Definition, INPUT, LayerDefinition, LayerKind, Network, Origin, TensorRef};
+use layerjoule::plan::{Plan, PlanOptions};
+
+/// A layer by name, kind and the names it reads.
+type Node = (String, LayerKind, Vec<String>);
+
+fn network(input: &[usize], nodes: Vec<Node>) -> Network {
+    let layers = nodes.into_iter().map(|(name, kind, inputs)| LayerDefinition {
+        name,
+        kind,
+        inputs,
+        origin: Origin::File,
+        values: BTreeMap::new(),
+    });
+    let definition = Definition {
+        name: "test".to_string(),
+        file: "test.toml".to_string(),
+        sha256: String::new(),
+        input: input.to_vec(),
+        set: BTreeMap::new(),
+        layers: layers.collect(),
+    };
+    Network::new(definition).unwrap()
+}
+
+/// A network of one layer that reads the input.
+fn single(input: &[usize], kind: LayerKind) -> Network {
+    network(input, vec![("layer".to_string(), kind, vec![INPUT.to_string()])])
+}
+
+/// Runs all steps twice, so that what a pass leaves behind meets the next one.
+fn pass(network: &Network, plan: &Plan, tensors: &Tensors, threads: usize) -> Box<dyn Executor> {
+    let backend = CpuBackend::new(threads).unwrap();
+    let mut executor = backend.prepare(network, plan, tensors).unwrap();
+    for step in (0..plan.steps.len()).chain(0..plan.steps.len()) {
+        executor.launch(step).unwrap();
+        executor.sync().unwrap();
+    }
+    executor
+}
+
+/// What the engine left for a tensor; views lead to the tensor that they show.
+fn engine_tensor(
+    network: &Network,
+    plan: &Plan,
+    tensors: &Tensors,
+    executor: &mut dyn Executor,
+    tensor: TensorRef,
+) -> Vec<f32> {
+    match tensor {
+        TensorRef::Input => tensors.input.clone(),
+        TensorRef::Layer(index) => match plan.step_of_layer[index] {
+            Some(step) => executor.output(step).unwrap(),
+            None => engine_tensor(network, plan, tensors, executor, network.layers[index].inputs[0]),
+        },
+    }
+}
+
+fn to_f64(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+/// Holds every layer to the reference over what the engine itself fed it, so that errors of earlier layers
+/// do not blur the bound; then holds a pass over reused buffers to the same bits.
+fn check(network: &Network, batch: usize, threads: usize, seed: u64) {
+    let tensors = Tensors::new(network, &WeightOptions { seed, batch }).unwrap();
+    let plan = Plan::new(network, &PlanOptions { batch, keep_all: true }).unwrap();
+    let mut executor = pass(network, &plan, &tensors, threads);
+    for (index, layer) in network.layers.iter().enumerate() {
+        let read = |t: &TensorRef| to_f64(&engine_tensor(network, &plan, &tensors, &mut *executor, *t));
+        let inputs: Vec<Vec<f64>> = layer.inputs.iter().map(read).collect();
+        let inputs: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
+        let found = engine_tensor(network, &plan, &tensors, &mut *executor, TensorRef::Layer(index));
+        let parameters = &tensors.parameters[index];
+        let expected = reference::layer_output(network, index, &inputs, parameters, batch);
+        let bounds = bounds::rounding(network, index, &inputs, parameters, batch, &expected);
+        let algorithm = plan.step_of_layer[index].map_or("view", |step| executor.algorithm(step)).to_string();
+        let what = format!("{} ({}) by {algorithm}", layer.name, layer.kind);
+        bounds::assert_within(&what, &found, &expected, &bounds);
+    }
+    let reused = Plan::new(network, &PlanOptions { batch, keep_all: false }).unwrap();
+    let mut again = pass(network, &reused, &tensors, threads);
+    for result in results(network) {
+        let kept = engine_tensor(network, &plan, &tensors, &mut *executor, result);
+        let shared = engine_tensor(network, &reused, &tensors, &mut *again, result);
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&kept), bits(&shared), "reused buffers changed a result");
+    }
+}
+
+/// The layers that no other layer reads.
+fn results(network: &Network) -> Vec<TensorRef> {
+    let read = |t: &TensorRef| network.layers.iter().any(|l| l.inputs.contains(t));
+    (0..network.layers.len()).map(TensorRef::Layer).filter(|t| !read(t)).collect()
+}
