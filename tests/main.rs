@@ -5,4 +5,5 @@ mod conformance;
 mod networks;
 mod pictures;
 mod pipeline;
+mod powercap;
 mod support;

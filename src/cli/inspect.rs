@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, Table};
 use crate::network::{self, Network, shape_text};
 use crate::plan::{Plan, PlanOptions};
 use crate::profile::{layer_records, network_record};
-use crate::report::{si, unmeasured_rows};
+use crate::report::{TABLE_STYLE, si, unmeasured_rows};
 
 use super::exit::{Exit, WrongInput};
 use super::key_value;
@@ -72,7 +72,7 @@ fn json(network: &Network, plan: &Plan) -> anyhow::Result<String> {
 
 fn table(network: &Network, plan: &Plan) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header([
+    table.load_style(TABLE_STYLE).set_header([
         "layer",
         "kind",
         "output",

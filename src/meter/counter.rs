@@ -3,6 +3,12 @@
 use crate::clock::Instant;
 use crate::units::{Joules, Seconds, Watts};
 
+/// Interval over which a rate is believed: much longer than any counter's jitter.
+const RATE_INTERVAL: Seconds = Seconds::new(0.02);
+
+/// A missed wrap is possible when this many times the fastest rate seen would have filled the range.
+const RATE_MARGIN: f64 = 4.0;
+
 /// No single RAPL domain draws more: the largest server packages are specified for 500 W, with short peaks
 /// below twice that. A backward step that would mean more is a reset, not a wrap.
 const MOST_PLAUSIBLE: Watts = Watts::new(2000.0);
@@ -49,12 +55,15 @@ pub(super) struct WrappingCounter {
     range: u64,
     last: Option<(u64, Instant)>,
     total: u64,
+    /// Reading of `total` from which the next rate is taken.
+    rate_from: Option<(u64, Instant)>,
+    fastest: Option<Watts>,
 }
 
 impl WrappingCounter {
     /// A counter whose largest reading is `range` microjoules.
     pub(super) fn new(range: u64) -> Self {
-        Self { range, last: None, total: 0 }
+        Self { range, last: None, total: 0, rate_from: None, fastest: None }
     }
 
     /// Energy since the first reading.
@@ -64,14 +73,18 @@ impl WrappingCounter {
     ///
     /// # Errors
     ///
-    /// The reading is impossible; the counter keeps its state, so that a torn reading can be taken again.
+    /// The reading is impossible; the counter keeps its state, so that a torn reading can be taken again. After
+    /// [`CounterFault::TooLong`] it counts on from this reading.
     pub(super) fn advance(&mut self, reading: u64, now: Instant) -> Result<Joules, CounterFault> {
         if reading > self.range {
             return Err(CounterFault::BeyondRange { reading, range: self.range });
         }
         if let Some((last, then)) = self.last {
             let elapsed = now - then;
-            if MOST_PLAUSIBLE * elapsed > Joules::from_microjoules(self.range as f64) {
+            if self.could_have_wrapped(elapsed) {
+                // Counting goes on from here: what lies between is lost, what follows is sound.
+                self.last = Some((reading, now));
+                self.rate_from = None;
                 return Err(CounterFault::TooLong { seconds: elapsed.value() });
             }
             let delta = if reading >= last { reading - last } else { self.range - last + reading };
@@ -87,7 +100,28 @@ impl WrappingCounter {
             self.total += delta;
         }
         self.last = Some((reading, now));
+        self.note_rate(now);
         Ok(Joules::from_microjoules(self.total as f64))
+    }
+
+    /// Whether a whole range may have passed unseen, at [`RATE_MARGIN`] times the fastest rate seen.
+    fn could_have_wrapped(&self, elapsed: Seconds) -> bool {
+        let fastest = self.fastest.map_or(MOST_PLAUSIBLE, |rate| rate * RATE_MARGIN);
+        fastest * elapsed > Joules::from_microjoules(self.range as f64)
+    }
+
+    fn note_rate(&mut self, now: Instant) {
+        let (total, then) = *self.rate_from.get_or_insert((self.total, now));
+        let elapsed = now - then;
+        if elapsed < RATE_INTERVAL {
+            return;
+        }
+        // At least a watt, so that a counter that stood still does not promise to stand still for ever.
+        let rate = Joules::from_microjoules((self.total - total) as f64) / elapsed + Watts::new(1.0);
+        if self.fastest.is_none_or(|fastest| rate > fastest) {
+            self.fastest = Some(rate);
+        }
+        self.rate_from = Some((self.total, now));
     }
 }
 
@@ -124,6 +158,21 @@ mod tests {
         let mut counter = WrappingCounter::new(65_532_610_987);
         counter.advance(0, at(0.0)).unwrap();
         assert!(matches!(counter.advance(10, at(40.0)), Err(CounterFault::TooLong { .. })));
+        // From there on it counts again.
+        assert_eq!(counter.advance(1_000_010, at(40.1)).unwrap(), Joules::new(1.0));
+    }
+
+    #[test]
+    fn a_small_counter_may_be_read_as_slowly_as_its_own_rate_allows() {
+        // 60 J at 50 W wrap every 1.2 s; four times that rate allows 0.3 s between readings.
+        let mut counter = WrappingCounter::new(60_000_000);
+        let mut energy = Joules::ZERO;
+        for i in 0..200u64 {
+            let now = at(i as f64 * 0.025);
+            energy = counter.advance(i * 1_250_000 % 60_000_000, now).unwrap();
+        }
+        assert!((energy.value() - 199.0 * 1.25).abs() < 1e-6, "{energy:?}");
+        assert!(matches!(counter.advance(0, at(6.0)), Err(CounterFault::TooLong { .. })));
     }
 
     #[test]

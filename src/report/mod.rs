@@ -14,4 +14,4 @@ pub use picture::{OKABE_ITO, PICTURE_NAMES, Picture, PictureError, pictures, png
 pub use run_file::{
     AlsoRow, ClosureRow, IdleRow, KindRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport, Status,
 };
-pub use table::table;
+pub use table::{TABLE_STYLE, table};

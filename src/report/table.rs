@@ -1,11 +1,15 @@
 //! The table on the terminal.
 
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use crate::trace::MeterStatus;
 
 use super::run_file::{KindRow, LayerRow, RunReport, Status};
 use super::si;
+
+/// One line under the head and nothing else: rows stay together, and text can be copied.
+pub const TABLE_STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// The report as text: head, layers sorted by energy, kinds, pass and balance, warnings.
 ///
@@ -150,7 +154,7 @@ fn balance(report: &RunReport) -> String {
 
 fn new_table<const N: usize>(head: [&str; N], right: &[usize]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(head);
+    table.load_style(TABLE_STYLE).set_header(head);
     for &column in right {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);

@@ -14,6 +14,8 @@ use super::record::RecordError;
 
 /// Longest time between two looks at the meters, so that no counter wraps unseen inside a long pass.
 const LONGEST_UNREAD: Seconds = Seconds::new(5.0);
+/// The same while settling, where looking costs no window anything.
+const SETTLE_UNREAD: Seconds = Seconds::new(0.05);
 /// Samples of the primary meter inside a window, for the power picture.
 const SAMPLES: f64 = 10.0;
 /// How long a counter may stand still, or be unreadable for a moment, before it is given up.
@@ -122,7 +124,10 @@ impl<'a> Rig<'a> {
 
     /// Runs the load until it is in its steady state; the number of executions that make a short burst.
     fn settle(&mut self, load: Load, settle: Seconds) -> Result<u64, RecordError> {
-        let until = self.clock.now() + settle;
+        let begin = self.clock.now();
+        // What the meters counted before is nobody's energy, so a wrap missed there does not matter.
+        let _ = self.read_all(begin);
+        let until = begin + settle;
         if let Load::Step(step) = load {
             // The step's own inputs: what the steps before it leave in its buffers. Real data, never zeros.
             for earlier in 0..=step {
@@ -133,6 +138,9 @@ impl<'a> Rig<'a> {
         let target = self.burst_target();
         let mut burst = 1;
         loop {
+            if self.clock.now() - self.last_read > SETTLE_UNREAD {
+                let _ = self.read_all(self.clock.now());
+            }
             let begin = self.clock.now();
             self.run(load, burst)?;
             let now = self.clock.now();

@@ -379,6 +379,7 @@ fn trace(
         warnings: vec![],
         environment: None,
         complete: true,
+        ended_by: None,
     }
 }
 

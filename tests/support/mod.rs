@@ -1,4 +1,10 @@
-//! A scripted device with known power, in virtual time.
+//! What several tests use: a scripted device with known power, in virtual time; a counter with injected energy;
+//! the built program.
+
+// Tests act as other processes, which have clocks of their own.
+#[allow(clippy::disallowed_methods)]
+pub(crate) mod injected;
+pub(crate) mod program;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -20,6 +20,10 @@ mod type_setting;
 pub use palette::OKABE_ITO;
 pub use png::png;
 
+/// File names of all pictures, without their endings.
+pub const PICTURE_NAMES: [&str; 4] =
+    ["energy_by_kind", "energy_per_layer", "energy_per_flop", "power_over_time"];
+
 use crate::trace::Trace;
 
 use super::RunReport;

@@ -1,0 +1,37 @@
+//! The built program, and what it is fed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+
+/// The program, with nothing of the caller's surroundings that changes what it prints.
+pub(crate) fn layerjoule() -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("layerjoule"));
+    command.env_remove("RUST_BACKTRACE").timeout(std::time::Duration::from_secs(240));
+    command
+}
+
+/// A file of the repository.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A small network in `dir`.
+pub(crate) fn lenet(dir: &Path) -> PathBuf {
+    let path = dir.join("lenet5.toml");
+    fs::copy(repository("networks/lenet5.toml"), &path).unwrap();
+    path
+}
+
+/// A file or folder of the real data beside the repository; without it the test says that it skips, and under
+/// `REQUIRE_DATA=1` it fails.
+pub(crate) fn shared_data(path: &str) -> Option<PathBuf> {
+    let path = repository("../shared/data").join(path);
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(std::env::var("REQUIRE_DATA").as_deref() != Ok("1"), "{} is missing", path.display());
+    println!("skipped: {} is not there", path.display());
+    None
+}
