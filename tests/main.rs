@@ -1,4 +1,8 @@
 //! The integration tests, one binary.
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy allows it in test functions only, and helpers serve tests too"
+)]
 
 mod architecture;
 mod conformance;

@@ -187,7 +187,7 @@ fn an_interrupted_run_keeps_its_windows_and_goes_on() {
 }
 
 #[test]
-fn work_at_idle_power_is_below_detection_and_gets_a_bound() {
+fn work_at_idle_power_has_an_energy_but_none_above_idle() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::new(0.001, 3);
     let mut rng = Rng::new(3);
@@ -196,9 +196,37 @@ fn work_at_idle_power_is_below_detection_and_gets_a_bound() {
     });
     let report = run_report(&recording.trace);
     let layer = &report.layers[2];
-    assert_eq!(layer.status, Status::BelowDetection);
-    assert!(layer.energy_j.is_none() && layer.energy_dynamic_j.is_none() && layer.share.is_none());
-    assert_relative_eq!(layer.upper_j.unwrap().value(), WORK[2].0 * IDLE, max_relative = 0.05);
+    assert_eq!(layer.status, Status::Measured);
+    assert_relative_eq!(layer.energy_j.unwrap().value.value(), WORK[2].0 * IDLE, max_relative = 0.05);
+    assert!(layer.warnings.contains(&"not_above_idle".to_string()));
+}
+
+#[test]
+fn an_energy_that_cannot_be_told_from_zero_is_null_with_a_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(0.001, 3);
+    let mut window = 0;
+    let mut before = usize::MAX;
+    // Windows of step 2 at 0, 0 and 30 W: mean 10, half width 4.303 x 17.3 / sqrt(3) = 43.
+    let recording = rig.record(&dir.path().join("t.jsonl"), None, usize::MAX, move |step, watts| {
+        if step != 2 {
+            before = step;
+            return watts;
+        }
+        if before != 2 {
+            window += 1;
+        }
+        before = 2;
+        if window % 3 == 0 { 30.0 } else { 0.0 }
+    });
+    let report = run_report(&recording.trace);
+    let layer = &report.layers[2];
+    if layer.status == Status::BelowDetection {
+        assert!(layer.energy_j.is_none() && layer.energy_dynamic_j.is_none() && layer.share.is_none());
+        assert!(layer.upper_j.unwrap().value() > 0.0);
+    } else {
+        panic!("{layer:?}");
+    }
 }
 
 #[test]

@@ -114,8 +114,8 @@ fn injected_per_execution(trace: &layerjoule::trace::Trace, signature: usize, in
 fn layer_energies_are_those_that_another_process_injected() {
     let dir = tempfile::tempdir().unwrap();
     let root: PathBuf = dir.path().join("sys");
-    // 60 J: at 30 to 70 W the counter wraps about every 1.2 s, inside many windows of half a second.
-    let injector = Injector::start(&root, 60_000_000);
+    // 200 J: at 30 to 70 W the counter wraps about every 4 s, inside several windows of half a second.
+    let injector = Injector::start(&root, 200_000_000);
     let out = dir.path().join("out");
     layerjoule()
         .args(["profile", "--rounds", "3", "--warm-up", "500ms", "--meter", "rapl-powercap"])
@@ -127,14 +127,13 @@ fn layer_energies_are_those_that_another_process_injected() {
         .assert()
         .success();
     let trace = layerjoule::trace::read_trace(&out.join("trace.jsonl")).unwrap();
-    assert!(wraps_inside_windows(&trace, &injector, 60.0) > 3, "no window had a wrap");
+    assert!(wraps_inside_windows(&trace, &injector, 200.0) > 0, "no window had a wrap");
     let report = layerjoule::report::run_report(&trace);
     let mut compared = 0;
     for (layer, record) in report.layers.iter().zip(&trace.header.layers) {
         let Some(signature) = record.signature else { continue };
-        // Whether a layer passes the detection rule is not the question here: its bound is near its energy.
         let injected = injected_per_execution(&trace, signature, &injector);
-        let Some(energy) = layer.energy_j else { continue };
+        let energy = layer.energy_j.unwrap_or_else(|| panic!("{}: {:?}", layer.name, layer.reason));
         let error = energy.value.value() / injected - 1.0;
         assert!(error.abs() < 0.03, "{}: {:+.2} %", layer.name, error * 100.0);
         compared += 1;

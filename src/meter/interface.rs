@@ -12,6 +12,9 @@ pub enum ReadError {
     /// Read again in a moment: the file was just being written.
     #[error("{0}")]
     Retry(String),
+    /// An unknown amount of energy passed unseen: this window is lost, the next ones are sound.
+    #[error("{0}")]
+    Lost(String),
     /// The counter is there but cannot be believed any more.
     #[error("{0}")]
     Fatal(String),

@@ -167,15 +167,18 @@ impl Zone {
     /// A fall may be a torn write of a file that another program makes; a counter that really fell reads the
     /// same twice.
     fn read(&mut self, now: Instant) -> Result<Joules, ReadError> {
-        let mut fault = None;
-        for _ in 0..2 {
-            match self.counter.advance(read_number(&self.path)?, now) {
-                Ok(energy) => return Ok(energy),
-                Err(found) => fault = Some(found),
+        let first = self.counter.advance(read_number(&self.path)?, now);
+        let result = match first {
+            Err(CounterFault::Reset { .. }) => self.counter.advance(read_number(&self.path)?, now),
+            other => other,
+        };
+        result.map_err(|fault| {
+            let text = format!("{}: {fault}", self.path.display());
+            match fault {
+                CounterFault::TooLong { .. } => ReadError::Lost(text),
+                CounterFault::Reset { .. } | CounterFault::BeyondRange { .. } => ReadError::Fatal(text),
             }
-        }
-        let text = |fault: CounterFault| format!("{}: {fault}", self.path.display());
-        Err(ReadError::Fatal(fault.map(text).unwrap_or_default()))
+        })
     }
 }
 

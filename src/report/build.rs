@@ -175,10 +175,7 @@ fn judge(row: &mut LayerRow, work: &SignatureEnergy) {
         });
         return;
     };
-    // Total energy always contains the static share of the time; only what is above idle shows the layer.
-    if let Some(dynamic) = work.dynamic
-        && dynamic.value <= dynamic.half_width(0.95)
-    {
+    if energy.value <= energy.half_width(0.95) {
         let upper: Estimate<Joules> = energy.estimate();
         row.status = Status::BelowDetection;
         row.energy_j = None;
@@ -186,8 +183,12 @@ fn judge(row: &mut LayerRow, work: &SignatureEnergy) {
         row.power_w = None;
         row.share = None;
         row.upper_j = Some(upper.high);
-        row.reason = Some("its energy above idle cannot be told from zero".to_string());
+        row.reason = Some("its energy cannot be told from zero".to_string());
         return;
+    }
+    // The total is known, but it is all static share of the layer's time as far as anyone can tell.
+    if work.dynamic.is_some_and(|dynamic| dynamic.value <= dynamic.half_width(0.95)) {
+        row.warnings.push("not_above_idle".to_string());
     }
     if energy.half_width(0.95) > WIDE * energy.value.abs() {
         row.warnings.push("wide_interval".to_string());

@@ -99,7 +99,12 @@ fn layer_cells(row: &LayerRow) -> [String; 8] {
             _ => row.energy_j.map_or("no reading".to_string(), |e| si::estimate(&e, "J")),
         },
         row.share.map_or(String::new(), |s| format!("{:.1} %", s * 100.0)),
-        row.energy_dynamic_j.map_or(String::new(), |e| si::quantity(e.value.value(), "J")),
+        row.energy_dynamic_j.map_or(String::new(), |e| {
+            match row.warnings.iter().any(|w| w == "not_above_idle") {
+                true => format!("< {}", si::quantity(e.high.value(), "J")),
+                false => si::quantity(e.value.value(), "J"),
+            }
+        }),
         row.time_s.map_or(String::new(), |t| si::quantity(t.value.value(), "s")),
         row.power_w.map_or(String::new(), |p| si::quantity(p.value.value(), "W")),
         per_flop.unwrap_or_default(),

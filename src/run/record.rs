@@ -9,7 +9,10 @@ use crate::units::Seconds;
 
 use super::environment::SystemProbe;
 use super::schedule::{Controller, Request};
-use super::window::{Lengths, Load, Rig};
+use super::window::{Lengths, Load, Rig, Window};
+
+/// Attempts at a window in which the meter loses energy.
+const ATTEMPTS: usize = 5;
 
 /// Why a recording ended before its controller did.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +92,7 @@ pub fn record(
                 Load::Step(steps[pick(request, steps.len())])
             }
         };
-        match rig.measure(load, lengths(request.kind, &options)) {
+        match measure(&mut rig, load, lengths(request.kind, &options)) {
             Ok(window) => {
                 let span = Span {
                     kind: request.kind,
@@ -123,6 +126,17 @@ pub fn record(
         error.get_or_insert(failed.into());
     }
     Recording { trace, error }
+}
+
+/// Measures a window; one in which the meter lost energy is measured again.
+fn measure(rig: &mut Rig<'_>, load: Load, lengths: Lengths) -> Result<Window, RecordError> {
+    for _ in 1..ATTEMPTS {
+        match rig.measure(load, lengths) {
+            Err(RecordError::Meter(ReadError::Lost(_))) => {}
+            other => return other,
+        }
+    }
+    rig.measure(load, lengths)
 }
 
 fn lengths(kind: SpanKind, options: &RecordOptions) -> Lengths {
