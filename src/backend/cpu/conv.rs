@@ -24,10 +24,7 @@ const NARROWEST: usize = 16;
 pub(super) fn kernel(job: &Job<'_>, conv: &Conv) -> Result<Box<dyn Kernel>, BackendError> {
     let window = Window::new(job, conv.kernel, conv.stride, conv.dilation, conv.padding)?;
     let [channels, ..] = job.chw()?;
-    let covers_input = window.output == [1, 1]
-        && conv.padding == [0; 4]
-        && (0..2)
-            .all(|a| conv.kernel[a] == window.input[a] && (conv.dilation[a] == 1 || conv.kernel[a] == 1));
+    let covers_input = conv.padding == [0; 4] && conv.kernel == window.input;
     if covers_input && conv.groups == 1 {
         // The window is the whole input: a fully connected layer.
         return Ok(Box::new(LinearKernel::new(job, channels * window.taps(), conv.out_channels)?));

@@ -37,7 +37,11 @@ impl Window {
         let padded =
             |axis: usize| input[axis].saturating_add(padding[axis]).saturating_add(padding[axis + 2]);
         if padded(0).max(padded(1)) > LARGEST {
-            let reason = format!("a padded size of {0} x {1} is too large", padded(0), padded(1));
+            let reason = format!(
+                "a padded size of {} x {} is too large; at most {LARGEST} is supported",
+                padded(0),
+                padded(1)
+            );
             return Err(job.unsupported(reason));
         }
         let output = [job.layer.output[1], job.layer.output[2]];
