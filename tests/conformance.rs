@@ -1,5 +1,7 @@
 //! The CPU engine against the f64 reference: known numbers, random layers of every kind, random graphs.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
+
 mod bounds;
 mod graphs;
 mod known;

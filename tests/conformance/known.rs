@@ -260,3 +260,21 @@ fn a_step_that_does_not_exist_is_an_error() {
     let mut executor = CpuBackend::new(1).unwrap().prepare(&net, &plan, &tensors).unwrap();
     assert!(executor.launch(1).is_err() && executor.output(1).is_err());
 }
+
+#[test]
+fn a_window_too_large_to_index_is_an_error() {
+    let padding = [1 << 25, 0, 0, 0];
+    let kind = LayerKind::Conv(Conv { padding, kernel: [1, 1], stride: [1 << 26, 1], ..conv() });
+    let net = single(&[1, 2, 2], kind);
+    let plan = Plan::new(&net, &PlanOptions::default()).unwrap();
+    let tensors = Tensors {
+        parameters: vec![vec![vec![1.0].into()]],
+        input: vec![0.0; 4],
+        distribution: String::new(),
+    };
+    let error = CpuBackend::new(1).unwrap().prepare(&net, &plan, &tensors).err().unwrap().to_string();
+    assert_eq!(
+        error,
+        "layer \"layer\": a padded size of 33554434 x 2 is too large; at most 16777216 is supported"
+    );
+}

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::window::Window;
+use super::window::{Window, fold_strided};
 
 /// Writes the columns of the output positions `range` (row-major over the output plane) for the channels of
 /// `image`: `channels * taps` lines of `range.len()` elements.
@@ -36,17 +36,9 @@ fn fill_line(window: &Window, plane: &[f32], tap: [usize; 2], range: Range<usize
         }
         let source = window.source(0, row, tap[0]) * window.input[1] + window.source(1, start, tap[1]);
         piece[..start - from].fill(0.0);
-        gather(&plane[source..], window.stride[1], &mut piece[start - from..stop - from]);
+        let inside = &mut piece[start - from..stop - from];
+        fold_strided(inside, &plane[source..], window.stride[1], |target, value| *target = value);
         piece[stop - from..].fill(0.0);
-    }
-}
-
-/// Copies every `stride`-th element.
-fn gather(source: &[f32], stride: usize, target: &mut [f32]) {
-    if stride == 1 {
-        target.copy_from_slice(&source[..target.len()]);
-    } else {
-        target.iter_mut().zip(source.iter().step_by(stride)).for_each(|(t, &s)| *t = s);
     }
 }
 
@@ -56,14 +48,7 @@ mod tests {
 
     #[test]
     fn a_two_by_two_window_over_three_by_three_gives_the_four_known_columns() {
-        let window = Window {
-            input: [3, 3],
-            output: [2, 2],
-            kernel: [2, 2],
-            stride: [1, 1],
-            dilation: [1, 1],
-            padding: [0; 4],
-        };
+        let window = Window::with_sizes([3, 3], [2, 2], [2, 2], [1, 1], [1, 1], [0; 4]);
         let image: Vec<f32> = (1..=9).map(|v| v as f32).collect();
         let mut columns = vec![f32::NAN; 16];
         fill(&window, &image, 0..4, &mut columns);

@@ -7,7 +7,7 @@ use crate::network::{Conv, Role};
 
 use super::kernel::{Inputs, Job, Kernel};
 use super::parallel::{Scratch, for_each_plane};
-use super::window::Window;
+use super::window::{Window, fold_strided};
 
 /// Adds one tap after the other to a row of the output.
 pub(super) struct DepthwiseKernel {
@@ -43,7 +43,8 @@ impl DepthwiseKernel {
                         continue;
                     }
                     let source = &source[self.window.source(1, columns.start, kx)..];
-                    add_scaled(&mut row[columns], source, stride[1], weights[ky * kernel[1] + kx]);
+                    let weight = weights[ky * kernel[1] + kx];
+                    fold_strided(&mut row[columns], source, stride[1], |sum, x| *sum += weight * x);
                 }
             }
         }
@@ -65,14 +66,5 @@ impl Kernel for DepthwiseKernel {
             let source = &source[..self.window.input_plane()];
             self.plane(source, &self.weights[channel * taps..][..taps], bias, out);
         });
-    }
-}
-
-/// target += weight * every `stride`-th element of source.
-fn add_scaled(target: &mut [f32], source: &[f32], stride: usize, weight: f32) {
-    if stride == 1 {
-        target.iter_mut().zip(source).for_each(|(t, &s)| *t += weight * s);
-    } else {
-        target.iter_mut().zip(source.iter().step_by(stride)).for_each(|(t, &s)| *t += weight * s);
     }
 }

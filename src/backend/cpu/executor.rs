@@ -111,3 +111,72 @@ impl Executor for CpuExecutor {
         Ok(self.buffers[output.buffer][..output.len].to_vec())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rayon::ThreadPoolBuilder;
+
+    use super::*;
+    use crate::backend::WeightOptions;
+    use crate::network::{Conv, Definition, INPUT, LayerDefinition, LayerKind, Linear, Origin};
+    use crate::plan::PlanOptions;
+
+    fn network() -> Network {
+        let conv = LayerKind::Conv(Conv {
+            out_channels: 4,
+            kernel: [3, 3],
+            stride: [1, 1],
+            padding: [1; 4],
+            dilation: [1, 1],
+            groups: 1,
+            bias: true,
+        });
+        let kinds = [conv, LayerKind::Flatten, LayerKind::Linear(Linear { out_features: 5, bias: true })];
+        let mut last = INPUT.to_string();
+        let mut layers = Vec::new();
+        for (i, kind) in kinds.into_iter().enumerate() {
+            let name = format!("l{i}");
+            let inputs = vec![std::mem::replace(&mut last, name.clone())];
+            layers.push(LayerDefinition {
+                name,
+                kind,
+                inputs,
+                origin: Origin::File,
+                values: BTreeMap::new(),
+            });
+        }
+        let [name, file, sha256] = ["test", "test.toml", ""].map(str::to_string);
+        let input = vec![2, 6, 6];
+        Network::new(Definition { name, file, sha256, input, set: BTreeMap::new(), layers }).unwrap()
+    }
+
+    fn executor(network: &Network) -> CpuExecutor {
+        let pool = Arc::new(ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+        let plan = Plan::new(network, &PlanOptions::default()).unwrap();
+        let tensors = Tensors::new(network, &WeightOptions { seed: 1, batch: 1 }).unwrap();
+        CpuExecutor::new("test", pool, network, &plan, &tensors).unwrap()
+    }
+
+    #[test]
+    fn a_launch_uses_only_memory_that_prepare_allocated() {
+        let mut executor = executor(&network());
+        let places = |e: &CpuExecutor| {
+            let buffers: Vec<_> = e.buffers.iter().map(|b| (b.as_ptr() as usize, b.capacity())).collect();
+            (buffers, e.scratch.places())
+        };
+        let before = places(&executor);
+        assert!(before.1.iter().all(|&(_, capacity)| capacity >= 2 * 9 * 18), "{before:?}");
+        for step in [0, 1, 0, 1] {
+            executor.launch(step).unwrap();
+        }
+        assert_eq!(places(&executor), before);
+    }
+
+    #[test]
+    fn each_step_names_its_algorithm() {
+        let executor = executor(&network());
+        assert_eq!([0, 1, 2].map(|step| executor.algorithm(step)), ["im2col_gemm", "gemv", ""]);
+    }
+}

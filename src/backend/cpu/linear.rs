@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use crate::backend::BackendError;
 use crate::network::Role;
 
 use super::kernel::{Inputs, Job, Kernel};
 use super::matmul::{Bias, Matrix, Tiling, for_each_tile};
 use super::parallel::Scratch;
+
+/// Up to as many rows, dot products are faster than a product that packs the weights.
+const FEW: usize = 8;
 
 /// Output = input x weights^T + bias, over all rows of the batch.
 pub(super) struct LinearKernel {
@@ -34,14 +35,19 @@ impl LinearKernel {
         })
     }
 
-    /// One row of input: the time is that of reading the weights, so each is read once, in order.
-    fn vector(&self, x: &[f32], out: &mut [f32]) {
-        let per_task = self.outputs.div_ceil(4 * self.threads);
-        out.par_chunks_mut(per_task).enumerate().for_each(|(task, out)| {
-            let first = task * per_task;
-            let rows = self.weights[first * self.features..].chunks_exact(self.features);
-            for (o, (y, weights)) in out.iter_mut().zip(rows).enumerate() {
-                *y = dot(weights, x) + self.bias.as_ref().map_or(0.0, |bias| bias[first + o]);
+    /// A few rows of input: the time is that of reading the weights, so each is read once, in order, and not
+    /// packed first as a product of large matrices would.
+    fn dot_products(&self, x: &[f32], out: &mut [f32]) {
+        let widest = self.outputs.div_ceil(4 * self.threads);
+        let tiling = Tiling::new(self.rows, self.outputs, 1, widest, self.threads);
+        for_each_tile(out, tiling, |_, mut tile| {
+            let range = tile.columns();
+            let weights = self.weights[range.start * self.features..].chunks_exact(self.features);
+            for (output, weights) in range.clone().zip(weights) {
+                let bias = self.bias.as_ref().map_or(0.0, |bias| bias[output]);
+                for (row, x) in x.chunks_exact(self.features).enumerate() {
+                    tile.row(row)[output - range.start] = dot(weights, x) + bias;
+                }
             }
         });
     }
@@ -61,11 +67,16 @@ impl LinearKernel {
 
 impl Kernel for LinearKernel {
     fn algorithm(&self) -> &'static str {
-        if self.rows == 1 { "gemv" } else { "gemm" }
+        match self.rows {
+            1 => "gemv",
+            2..=FEW => "gemv_rows",
+            _ => "gemm",
+        }
     }
 
     fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], _: &Scratch) {
-        if self.rows == 1 { self.vector(inputs.get(0), out) } else { self.matrix(inputs.get(0), out) }
+        let x = inputs.get(0);
+        if self.rows <= FEW { self.dot_products(x, out) } else { self.matrix(x, out) }
     }
 }
 

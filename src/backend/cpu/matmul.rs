@@ -170,7 +170,12 @@ impl Tile<'_> {
         }
     }
 
-    fn row(&mut self, row: usize) -> &mut [f32] {
+    /// The tile's part of a row of the output.
+    ///
+    /// # Panics
+    ///
+    /// The tile has no such row.
+    pub(super) fn row(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         // SAFETY: row < rows, so the row's first element lies inside the output.
         let start = unsafe { self.first.add(row * self.stride) };

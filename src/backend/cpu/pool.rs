@@ -5,7 +5,7 @@ use crate::network::Pool;
 
 use super::kernel::{Inputs, Job, Kernel};
 use super::parallel::{Scratch, for_each_plane};
-use super::window::Window;
+use super::window::{Window, fold_strided};
 
 /// Maximum over a window. NaN wins, as in PyTorch; a window without an element gives minus infinity.
 pub(super) struct MaxPoolKernel {
@@ -49,8 +49,7 @@ impl AvgPoolKernel {
             let counted = |out: usize, tap: usize| {
                 if pool.count_include_pad {
                     // Stated padding counts; what ceil_mode adds beyond it does not, as in PyTorch.
-                    let padded = pool.padding[axis] + window.input[axis] + pool.padding[axis + 2];
-                    out * window.stride[axis] + tap * window.dilation[axis] < padded
+                    window.padded(axis, out, tap) < window.padded_size(axis)
                 } else {
                     window.inside(axis, tap).contains(&out)
                 }
@@ -82,11 +81,7 @@ fn fold_plane(window: &Window, input: &[f32], first: f32, out: &mut [f32], fold:
                     continue;
                 }
                 let source = &source[window.source(1, columns.start, kx)..];
-                let targets = row[columns].iter_mut();
-                match window.stride[1] {
-                    1 => targets.zip(source).for_each(|(t, &s)| fold(t, s)),
-                    stride => targets.zip(source.iter().step_by(stride)).for_each(|(t, &s)| fold(t, s)),
-                }
+                fold_strided(&mut row[columns], source, window.stride[1], &fold);
             }
         }
     }
@@ -106,9 +101,8 @@ fn for_each_pooled_plane(
 
 /// The larger of the two; NaN if either is.
 fn take_larger(largest: &mut f32, value: f32) {
-    if value > *largest || value.is_nan() {
-        *largest = value;
-    }
+    // One comparison and one selection without a branch: vector code.
+    *largest = if (value > *largest) | value.is_nan() { value } else { *largest };
 }
 
 impl Kernel for MaxPoolKernel {
