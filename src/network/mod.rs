@@ -7,6 +7,7 @@ mod build;
 mod cost;
 mod error;
 mod layer;
+mod onnx;
 mod shape;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 pub use cost::{Cost, Role};
 pub use error::{NetworkError, Origin, Problem};
 pub use layer::{Activation, Conv, LayerKind, Linear, Lrn, Padding, Pool, Size2};
+pub use onnx::definition as onnx_definition;
 pub use shape::{output_shape, shape_text};
 
 /// The name by which layers refer to the network's input.
