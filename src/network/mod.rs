@@ -7,7 +7,11 @@ mod build;
 mod cost;
 mod error;
 mod layer;
+<<<<<<< HEAD
 mod read;
+=======
+mod onnx;
+>>>>>>> onnx
 mod shape;
 mod text;
 
@@ -17,7 +21,11 @@ use std::sync::Arc;
 pub use cost::{Cost, Role};
 pub use error::{NetworkError, Origin, Problem};
 pub use layer::{Activation, Conv, LayerKind, Linear, Lrn, Padding, Pool, Size2};
+<<<<<<< HEAD
 pub use read::{ReadError, read};
+=======
+pub use onnx::definition as onnx_definition;
+>>>>>>> onnx
 pub use shape::{output_shape, shape_text};
 
 /// The name by which layers refer to the network's input.
