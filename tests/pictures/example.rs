@@ -12,16 +12,16 @@ use layerjoule::trace::{
 use layerjoule::units::{Joules, Seconds, Watts};
 
 /// A report and the trace it could have come from.
-pub struct Example {
-    pub report: RunReport,
-    pub trace: Trace,
+pub(super) struct Example {
+    pub(super) report: RunReport,
+    pub(super) trace: Trace,
 }
 
 /// Name, kind, millijoules, FLOPs, element-wise FLOPs, bytes.
 type Line = (String, &'static str, f64, u64, u64, u64);
 
 /// Five layers with work and one without.
-pub fn lenet() -> Example {
+pub(super) fn lenet() -> Example {
     let lines: [(&str, &str, f64, u64, u64, u64); 6] = [
         ("conv1", "conv", 2.30, 235_200, 4_704, 22_000),
         ("relu1", "relu", 0.12, 0, 4_704, 37_632),
@@ -35,7 +35,7 @@ pub fn lenet() -> Example {
 }
 
 /// Sixty layers with the names of residual blocks.
-pub fn resnet() -> Example {
+pub(super) fn resnet() -> Example {
     let mut lines: Vec<Line> = vec![("conv1".into(), "conv", 31.0, 236_027_904, 0, 3_900_000)];
     for stage in 1..=4u32 {
         for block in 0..2 {
@@ -64,7 +64,7 @@ pub fn resnet() -> Example {
 }
 
 /// As many layers as asked for, with the long names of an exported network.
-pub fn deep(layers: usize) -> Example {
+pub(super) fn deep(layers: usize) -> Example {
     let mut lines: Vec<Line> = vec![];
     for block in 0.. {
         let mj = 0.3 + 2.0 * f64::from(block % 7);
@@ -96,7 +96,7 @@ pub fn deep(layers: usize) -> Example {
 
 impl Example {
     /// The same numbers from a model.
-    pub fn estimated(mut self) -> Self {
+    pub(super) fn estimated(mut self) -> Self {
         for meter in [&mut self.report.meters[0], &mut self.trace.header.meters[0]] {
             meter.id = "modelled".to_string();
             meter.scope = "modelled CPU package".to_string();
@@ -113,14 +113,14 @@ impl Example {
     }
 
     /// The same numbers from a simulated device.
-    pub fn simulated(mut self) -> Self {
+    pub(super) fn simulated(mut self) -> Self {
         (self.report.simulated, self.trace.header.simulated) = (true, true);
         self.report.device.kind = "sim".to_string();
         self
     }
 
     /// Some rows below detection, some without a reading, one interval that reaches below zero.
-    pub fn with_missing(mut self) -> Self {
+    pub(super) fn with_missing(mut self) -> Self {
         for (k, layer) in self.report.layers.iter_mut().enumerate() {
             if k % 9 == 3 && layer.signature.is_some() {
                 layer.status = Status::BelowDetection;
@@ -142,7 +142,7 @@ impl Example {
     }
 
     /// Rows of three phases.
-    pub fn training(mut self) -> Self {
+    pub(super) fn training(mut self) -> Self {
         let forward = self.report.layers.clone();
         for (phase, factor) in
             [(Phase::BackwardData, 1.1), (Phase::BackwardWeights, 0.9), (Phase::Update, 0.05)]
