@@ -10,7 +10,7 @@ use layerjoule::report::{OKABE_ITO, Picture, Status, pictures, png};
 use layerjoule::stats::Estimate;
 use layerjoule::units::Joules;
 
-use example::{Example, deep, lenet, resnet};
+use example::{Example, deep, lenet, ragged, resnet};
 
 const REGULAR: &[u8] = include_bytes!("../src/report/fonts/DejaVuSans.ttf");
 const BOLD: &[u8] = include_bytes!("../src/report/fonts/DejaVuSans-Bold.ttf");
@@ -96,6 +96,9 @@ fn examples() -> Vec<(&'static str, Example)> {
         ("deep-estimated", deep(170).estimated()),
         ("deep-missing", deep(170).with_missing()),
         ("huge", deep(900)),
+        ("ragged", ragged()),
+        ("markup", lenet().with_markup()),
+        ("empty", lenet().empty()),
     ]
 }
 
@@ -107,6 +110,17 @@ fn no_text_of_any_picture_overlaps_another_or_leaves_the_canvas() {
             assert_readable(&picture);
         }
     }
+}
+
+/// The check above would be worth nothing if the boxes were empty.
+#[test]
+#[should_panic(expected = "meets")]
+fn the_check_sees_texts_that_overlap() {
+    let text =
+        |x: u32| format!(r#"<text x="{x}" y="30" font-family="DejaVu Sans" font-size="12">conv1</text>"#);
+    let size = r#"xmlns="http://www.w3.org/2000/svg" width="200" height="60""#;
+    let svg = format!("<svg {size}>{}{}</svg>", text(20), text(50));
+    assert_readable(&Picture { name: "overlapping", svg });
 }
 
 #[test]
@@ -208,11 +222,7 @@ fn a_png_is_twice_the_size_of_its_svg() {
 
 #[test]
 fn names_with_markup_and_control_characters_stay_text() {
-    let mut example = lenet();
-    example.report.network.name = "<script>&\"'\u{0}\u{1b}[31m\u{202e}".to_string();
-    example.report.layers[0].name = "a<b>&c\u{7}\n]]>".to_string();
-    example.report.layers[1].kind = "<&>".to_string();
-    example.trace.header.layers[0].name = "x</text><svg>\u{fffe}".to_string();
+    let example = lenet().with_markup();
     for picture in draw(&example) {
         assert_readable(&picture);
         assert!(!picture.svg.contains("<script") && !picture.svg.contains("</text><svg"));
@@ -222,14 +232,7 @@ fn names_with_markup_and_control_characters_stay_text() {
 
 #[test]
 fn empty_runs_give_pictures_that_say_why_they_are_empty() {
-    let mut example = lenet();
-    example.report.layers.clear();
-    example.report.kinds.clear();
-    example.report.closure.clear();
-    example.report.pass.clear();
-    example.report.meters.clear();
-    example.trace.spans.clear();
-    example.trace.samples.clear();
+    let example = lenet().empty();
     for picture in draw(&example) {
         assert_readable(&picture);
         assert!(words(&picture).contains("Nothing to show"), "{}", picture.name);

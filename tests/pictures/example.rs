@@ -31,7 +31,7 @@ pub(super) fn lenet() -> Example {
         ("softmax", "softmax", 0.40, 0, 50, 80),
     ];
     let lines = lines.map(|(name, kind, mj, f, e, b)| (name.to_string(), kind, mj, f, e, b));
-    example("lenet5", &lines, 3)
+    example("lenet5", &lines, 3, &[0.2])
 }
 
 /// Sixty layers with the names of residual blocks.
@@ -60,11 +60,20 @@ pub(super) fn resnet() -> Example {
         ("flatten".into(), "flatten", 0.0, 0, 0, 0),
         ("fc".into(), "linear", 1.9, 1_024_000, 1_000, 2_056_000),
     ]);
-    example("resnet-60", &lines, 3)
+    example("resnet-60", &lines, 3, &[0.2])
 }
 
 /// As many layers as asked for, with the long names of an exported network.
 pub(super) fn deep(layers: usize) -> Example {
+    deep_with_windows(layers, &[0.2])
+}
+
+/// Windows of very different lengths, some shorter than a pixel.
+pub(super) fn ragged() -> Example {
+    deep_with_windows(400, &[0.02, 0.01, 1.5, 0.01, 0.01, 4.0, 0.01])
+}
+
+fn deep_with_windows(layers: usize, windows: &[f64]) -> Example {
     let mut lines: Vec<Line> = vec![];
     for block in 0.. {
         let mj = 0.3 + 2.0 * f64::from(block % 7);
@@ -88,7 +97,7 @@ pub(super) fn deep(layers: usize) -> Example {
         ]);
         if lines.len() >= layers {
             lines.truncate(layers);
-            return example("deep-export", &lines, 6);
+            return example("deep-export", &lines, 6, windows);
         }
     }
     unreachable!("blocks are added until there are enough layers");
@@ -141,6 +150,27 @@ impl Example {
         self
     }
 
+    /// Names that are not fit for XML, and one that would reorder its neighbours.
+    pub(super) fn with_markup(mut self) -> Self {
+        self.report.network.name = "<script>&\"'\u{0}\u{1b}[31m\u{202e}".to_string();
+        self.report.layers[0].name = "a<b>&c\u{7}\n]]>".to_string();
+        self.report.layers[1].kind = "<&>".to_string();
+        self.trace.header.layers[0].name = "x</text><svg>\u{fffe}".to_string();
+        self
+    }
+
+    /// A run that was ended before anything was measured.
+    pub(super) fn empty(mut self) -> Self {
+        self.report.layers.clear();
+        self.report.kinds.clear();
+        self.report.closure.clear();
+        self.report.pass.clear();
+        self.report.meters.clear();
+        self.trace.spans.clear();
+        self.trace.samples.clear();
+        self
+    }
+
     /// Rows of three phases.
     pub(super) fn training(mut self) -> Self {
         let forward = self.report.layers.clone();
@@ -176,7 +206,7 @@ fn around<T: From<f64>>(value: f64, half: f64) -> Estimate<T> {
     Estimate { value: value.into(), low: (value - half).into(), high: (value + half).into() }
 }
 
-fn example(name: &str, lines: &[Line], rounds: usize) -> Example {
+fn example(name: &str, lines: &[Line], rounds: usize, windows: &[f64]) -> Example {
     let network = NetworkRecord {
         name: name.to_string(),
         source: format!("{name}.toml"),
@@ -212,7 +242,7 @@ fn example(name: &str, lines: &[Line], rounds: usize) -> Example {
     };
     let signatures = signatures(lines);
     let rows = rows(lines, &signatures);
-    let trace = trace(lines, &signatures, rounds, &network, &device, &meter);
+    let trace = trace(lines, &signatures, (rounds, windows), &network, &device, &meter);
     let total: f64 = lines.iter().map(|l| l.2 * 1e-3).sum();
     let report = RunReport {
         schema: layerjoule::report::RUN_SCHEMA.to_string(),
@@ -311,7 +341,7 @@ fn kinds(lines: &[Line], total: f64) -> Vec<KindRow> {
 fn trace(
     lines: &[Line],
     signatures: &[Option<String>],
-    rounds: usize,
+    (rounds, windows): (usize, &[f64]),
     network: &NetworkRecord,
     device: &DeviceRecord,
     meter: &MeterRecord,
@@ -364,7 +394,7 @@ fn trace(
     for round in 0..rounds {
         for k in 0..distinct.len() {
             tape.rest(0.05, 70.0);
-            tape.window(SpanKind::Replay(k), round, 0.2, 60.0 + 7.0 * (k % 6) as f64);
+            tape.window(SpanKind::Replay(k), round, windows[k % windows.len()], 60.0 + 7.0 * (k % 6) as f64);
         }
         tape.rest(0.05, 70.0);
         tape.window(SpanKind::Pass, round, 1.0, 84.0);

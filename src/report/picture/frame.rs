@@ -153,7 +153,9 @@ fn marks(report: &RunReport) -> Vec<String> {
         marks.push(format!("ESTIMATED: modelled, not measured{error}"));
     } else if rows > 0 {
         let all = report.layers.len();
-        marks.push(format!("PARTLY ESTIMATED: {rows} of {all} rows are modelled, not measured (light bars)"));
+        marks.push(format!(
+            "PARTLY ESTIMATED: {rows} of {all} rows are modelled, not measured, and drawn light"
+        ));
     }
     marks
 }
