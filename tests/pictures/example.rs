@@ -12,16 +12,16 @@ use layerjoule::trace::{
 use layerjoule::units::{Joules, Seconds, Watts};
 
 /// A report and the trace it could have come from.
-pub struct Example {
-    pub report: RunReport,
-    pub trace: Trace,
+pub(super) struct Example {
+    pub(super) report: RunReport,
+    pub(super) trace: Trace,
 }
 
 /// Name, kind, millijoules, FLOPs, element-wise FLOPs, bytes.
 type Line = (String, &'static str, f64, u64, u64, u64);
 
 /// Five layers with work and one without.
-pub fn lenet() -> Example {
+pub(super) fn lenet() -> Example {
     let lines: [(&str, &str, f64, u64, u64, u64); 6] = [
         ("conv1", "conv", 2.30, 235_200, 4_704, 22_000),
         ("relu1", "relu", 0.12, 0, 4_704, 37_632),
@@ -31,11 +31,11 @@ pub fn lenet() -> Example {
         ("softmax", "softmax", 0.40, 0, 50, 80),
     ];
     let lines = lines.map(|(name, kind, mj, f, e, b)| (name.to_string(), kind, mj, f, e, b));
-    example("lenet5", &lines, 3)
+    example("lenet5", &lines, 3, &[0.2])
 }
 
 /// Sixty layers with the names of residual blocks.
-pub fn resnet() -> Example {
+pub(super) fn resnet() -> Example {
     let mut lines: Vec<Line> = vec![("conv1".into(), "conv", 31.0, 236_027_904, 0, 3_900_000)];
     for stage in 1..=4u32 {
         for block in 0..2 {
@@ -60,11 +60,20 @@ pub fn resnet() -> Example {
         ("flatten".into(), "flatten", 0.0, 0, 0, 0),
         ("fc".into(), "linear", 1.9, 1_024_000, 1_000, 2_056_000),
     ]);
-    example("resnet-60", &lines, 3)
+    example("resnet-60", &lines, 3, &[0.2])
 }
 
 /// As many layers as asked for, with the long names of an exported network.
-pub fn deep(layers: usize) -> Example {
+pub(super) fn deep(layers: usize) -> Example {
+    deep_with_windows(layers, &[0.2])
+}
+
+/// Windows of very different lengths, some shorter than a pixel.
+pub(super) fn ragged() -> Example {
+    deep_with_windows(400, &[0.02, 0.01, 1.5, 0.01, 0.01, 4.0, 0.01])
+}
+
+fn deep_with_windows(layers: usize, windows: &[f64]) -> Example {
     let mut lines: Vec<Line> = vec![];
     for block in 0.. {
         let mj = 0.3 + 2.0 * f64::from(block % 7);
@@ -88,7 +97,7 @@ pub fn deep(layers: usize) -> Example {
         ]);
         if lines.len() >= layers {
             lines.truncate(layers);
-            return example("deep-export", &lines, 6);
+            return example("deep-export", &lines, 6, windows);
         }
     }
     unreachable!("blocks are added until there are enough layers");
@@ -96,7 +105,7 @@ pub fn deep(layers: usize) -> Example {
 
 impl Example {
     /// The same numbers from a model.
-    pub fn estimated(mut self) -> Self {
+    pub(super) fn estimated(mut self) -> Self {
         for meter in [&mut self.report.meters[0], &mut self.trace.header.meters[0]] {
             meter.id = "modelled".to_string();
             meter.scope = "modelled CPU package".to_string();
@@ -113,14 +122,14 @@ impl Example {
     }
 
     /// The same numbers from a simulated device.
-    pub fn simulated(mut self) -> Self {
+    pub(super) fn simulated(mut self) -> Self {
         (self.report.simulated, self.trace.header.simulated) = (true, true);
         self.report.device.kind = "sim".to_string();
         self
     }
 
     /// Some rows below detection, some without a reading, one interval that reaches below zero.
-    pub fn with_missing(mut self) -> Self {
+    pub(super) fn with_missing(mut self) -> Self {
         for (k, layer) in self.report.layers.iter_mut().enumerate() {
             if k % 9 == 3 && layer.signature.is_some() {
                 layer.status = Status::BelowDetection;
@@ -141,8 +150,29 @@ impl Example {
         self
     }
 
+    /// Names that are not fit for XML, and one that would reorder its neighbours.
+    pub(super) fn with_markup(mut self) -> Self {
+        self.report.network.name = "<script>&\"'\u{0}\u{1b}[31m\u{202e}".to_string();
+        self.report.layers[0].name = "a<b>&c\u{7}\n]]>".to_string();
+        self.report.layers[1].kind = "<&>".to_string();
+        self.trace.header.layers[0].name = "x</text><svg>\u{fffe}".to_string();
+        self
+    }
+
+    /// A run that was ended before anything was measured.
+    pub(super) fn empty(mut self) -> Self {
+        self.report.layers.clear();
+        self.report.kinds.clear();
+        self.report.closure.clear();
+        self.report.pass.clear();
+        self.report.meters.clear();
+        self.trace.spans.clear();
+        self.trace.samples.clear();
+        self
+    }
+
     /// Rows of three phases.
-    pub fn training(mut self) -> Self {
+    pub(super) fn training(mut self) -> Self {
         let forward = self.report.layers.clone();
         for (phase, factor) in
             [(Phase::BackwardData, 1.1), (Phase::BackwardWeights, 0.9), (Phase::Update, 0.05)]
@@ -176,7 +206,7 @@ fn around<T: From<f64>>(value: f64, half: f64) -> Estimate<T> {
     Estimate { value: value.into(), low: (value - half).into(), high: (value + half).into() }
 }
 
-fn example(name: &str, lines: &[Line], rounds: usize) -> Example {
+fn example(name: &str, lines: &[Line], rounds: usize, windows: &[f64]) -> Example {
     let network = NetworkRecord {
         name: name.to_string(),
         source: format!("{name}.toml"),
@@ -212,7 +242,7 @@ fn example(name: &str, lines: &[Line], rounds: usize) -> Example {
     };
     let signatures = signatures(lines);
     let rows = rows(lines, &signatures);
-    let trace = trace(lines, &signatures, rounds, &network, &device, &meter);
+    let trace = trace(lines, &signatures, (rounds, windows), &network, &device, &meter);
     let total: f64 = lines.iter().map(|l| l.2 * 1e-3).sum();
     let report = RunReport {
         schema: layerjoule::report::RUN_SCHEMA.to_string(),
@@ -311,7 +341,7 @@ fn kinds(lines: &[Line], total: f64) -> Vec<KindRow> {
 fn trace(
     lines: &[Line],
     signatures: &[Option<String>],
-    rounds: usize,
+    (rounds, windows): (usize, &[f64]),
     network: &NetworkRecord,
     device: &DeviceRecord,
     meter: &MeterRecord,
@@ -364,7 +394,7 @@ fn trace(
     for round in 0..rounds {
         for k in 0..distinct.len() {
             tape.rest(0.05, 70.0);
-            tape.window(SpanKind::Replay(k), round, 0.2, 60.0 + 7.0 * (k % 6) as f64);
+            tape.window(SpanKind::Replay(k), round, windows[k % windows.len()], 60.0 + 7.0 * (k % 6) as f64);
         }
         tape.rest(0.05, 70.0);
         tape.window(SpanKind::Pass, round, 1.0, 84.0);

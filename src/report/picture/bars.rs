@@ -5,7 +5,7 @@ use plotters::style::{Color, RGBAColor};
 use crate::stats::Estimate;
 
 use super::drawing::{Align, Drawing};
-use super::palette::{AXIS, BAND, FAINT, GRID, INK, KindStyle, NEUTRAL, QUIET, WHITE};
+use super::palette::{AXIS, BAND, FAINT, Fill, GRID, INK, KindStyle, LIGHT, NEUTRAL, QUIET, WHITE};
 use super::quantity::{Prefix, estimate_text, percent_text, plottable, value_text};
 use super::scale::{Linear, tick_text};
 use super::type_setting::Face;
@@ -15,6 +15,8 @@ use super::type_setting::Face;
 pub(super) struct Row {
     /// First column.
     pub(super) name: String,
+    /// Position in the order of execution, shown before a name that is shortened.
+    pub(super) number: Option<usize>,
     /// Second column, quiet.
     pub(super) detail: String,
     /// Mark and colour; none for what is no layer.
@@ -36,7 +38,9 @@ pub(super) enum Reading {
     Modelled(Estimate<f64>),
     /// Below detection, no more than this.
     Below(f64),
-    /// Below detection or missing, and nothing known.
+    /// Below detection, and no bound known.
+    Undetected,
+    /// No reading.
     Missing,
     /// Nothing was executed.
     NoWork,
@@ -54,6 +58,7 @@ impl Reading {
         match self {
             Self::Measured(e) | Self::Modelled(e) => estimate_text(*e, prefix, "J"),
             Self::Below(upper) => format!("< {}", value_text(*upper, prefix, "J")),
+            Self::Undetected => "below detection".to_string(),
             Self::Missing => "no reading".to_string(),
             Self::NoWork => "no work".to_string(),
         }
@@ -73,11 +78,13 @@ pub(super) struct Table<'a> {
     pub(super) row: f64,
     /// What a bar's length is; the unit is added.
     pub(super) axis: &'a str,
+    /// Heads of the first two columns.
+    pub(super) heads: [&'a str; 2],
 }
 
 /// The range of values that bars and whiskers share, with its unit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Range {
+struct Range {
     low: f64,
     high: f64,
     prefix: Prefix,
@@ -85,7 +92,7 @@ pub(super) struct Range {
 
 impl Range {
     /// Zero, all values and bounds, and whiskers up to half as long as the longest bar.
-    pub(super) fn of(rows: &[Row]) -> Self {
+    fn of(rows: &[Row]) -> Self {
         let values = |f: fn(&Reading) -> Vec<f64>| -> Vec<f64> {
             rows.iter().flat_map(|r| f(&r.reading)).filter(|v| plottable(*v)).collect()
         };
@@ -120,10 +127,11 @@ const HEAD_HEIGHT: f64 = 44.0;
 const FOOT_HEIGHT: f64 = 40.0;
 
 impl Table<'_> {
-    /// Draws the table; returns the height below it.
-    pub(super) fn draw(&self, drawing: &mut Drawing, rows: &[Row], range: Range, heads: [&str; 2]) -> f64 {
+    /// Draws some of all rows, whose columns are as wide as all rows need; returns the height below them.
+    pub(super) fn draw(&self, drawing: &mut Drawing, rows: &[Row], all: &[Row]) -> f64 {
+        let (range, heads) = (Range::of(all), self.heads);
         let face = self.face();
-        let columns = self.columns(rows, range, heads);
+        let columns = self.columns(all, range, heads);
         let top = self.y + HEAD_HEIGHT;
         let bottom = top + rows.len() as f64 * self.row;
         for k in (1..rows.len()).step_by(2) {
@@ -211,9 +219,9 @@ impl Table<'_> {
         let mark = self.row.min(18.0);
         let x = self.x + 6.0;
         if let Some(style) = row.style.filter(|_| !idle) {
-            style.draw(drawing, (x + mark * 0.3, y), mark * 0.24, false);
+            style.draw(drawing, (x + mark * 0.3, y), mark * 0.24, Fill::Solid);
         }
-        let name = face.shorten(&row.name, columns.name - mark);
+        let name = face.label(row.number, &row.name, columns.name - mark);
         drawing.text((x + mark, y), Align::Start, face, ink, &name);
         let detail = face.shorten(&row.detail, columns.detail);
         drawing.text((x + columns.name + GAP, y), Align::Start, face, quiet, &detail);
@@ -238,7 +246,7 @@ impl Table<'_> {
             }
             Reading::Modelled(e) if plottable(e.value) => {
                 let (a, b) = ((scale.at(0.0), y - half), (scale.at(e.value), y + half));
-                drawing.block(a, b, color.mix(0.3));
+                drawing.block(a, b, color.mix(LIGHT));
                 drawing.frame(a, b, color, 1.4);
                 whisker(drawing, scale, e, y, half);
             }
@@ -261,7 +269,9 @@ fn bound(drawing: &mut Drawing, scale: &Linear, upper: f64, y: f64, half: f64, c
 /// A 95 % interval with caps; an arrow where it leaves the axis.
 fn whisker(drawing: &mut Drawing, scale: &Linear, estimate: Estimate<f64>, y: f64, half: f64) {
     let Estimate { low, high, .. } = estimate;
-    if !(low <= high) || low == high {
+    // An interval of no width has no whisker, and neither has one whose ends are no numbers.
+    let wide = low < high;
+    if !wide {
         return;
     }
     let (from, to) = (scale.at(low), scale.at(high));

@@ -4,11 +4,11 @@ use crate::report::{ClosureRow, KindRow, LayerRow, RunReport, Status};
 use crate::stats::Estimate;
 use crate::units::Joules;
 
-use super::bars::{Range, Reading, Row, Table};
+use super::bars::{Reading, Row, Table};
 use super::drawing::Drawing;
 use super::frame::{MARGIN, empty, footer, has_phases, header, phase_text, systematic_note};
 use super::palette::KindStyle;
-use super::quantity::plottable;
+use super::quantity::{percent_text, plottable};
 
 /// Width of a picture with one table.
 const WIDTH: f64 = 1080.0;
@@ -36,9 +36,15 @@ pub(super) fn by_kind(report: &RunReport) -> Drawing {
     }
     let has_balance = !report.closure.is_empty();
     rows.extend(report.closure.iter().flat_map(|c| balance_rows(report, c)));
-    let table = Table { x: MARGIN, y, width: WIDTH - 2.0 * MARGIN, row: 30.0, axis: "energy of one pass" };
-    let range = Range::of(&rows);
-    let y = table.draw(&mut drawing, &rows, range, ["kind", "layers with energy"]);
+    let table = Table {
+        x: MARGIN,
+        y,
+        width: WIDTH - 2.0 * MARGIN,
+        row: 30.0,
+        axis: "energy of one pass",
+        heads: ["kind", "layers with energy"],
+    };
+    let y = table.draw(&mut drawing, &rows, &rows);
     let mut notes = vec![INTERVALS.to_string(), "Share: of the sum of layers in the same phase.".to_string()];
     if has_balance {
         notes.push("Grey: sum of layers + gaps + residual = the whole pass, measured as one.".to_string());
@@ -51,6 +57,7 @@ pub(super) fn by_kind(report: &RunReport) -> Drawing {
 fn kind_row(report: &RunReport, kind: &KindRow) -> Row {
     let mine = |l: &&LayerRow| l.kind == kind.kind && l.phase == kind.phase && l.signature.is_some();
     let works = report.layers.iter().filter(mine).count();
+    let undetected = report.layers.iter().filter(mine).any(|l| l.status == Status::BelowDetection);
     let modelled = report.layers.iter().filter(mine).any(|l| l.status == Status::Estimated);
     let name = if has_phases(report) {
         format!("{}, {}", kind.kind, phase_text(kind.phase))
@@ -61,28 +68,32 @@ fn kind_row(report: &RunReport, kind: &KindRow) -> Row {
         Some(e) if modelled => Reading::Modelled(e),
         Some(e) => Reading::Measured(e),
         None if works == 0 && kind.layers == 0 => Reading::NoWork,
+        None if undetected => Reading::Undetected,
         None => Reading::Missing,
     };
     let detail =
         if works > kind.layers { format!("{} of {works}", kind.layers) } else { kind.layers.to_string() };
     let style = Some(KindStyle::of(&kind.kind));
-    Row { name, detail, style, reading, share: kind.share, rule_above: false }
+    Row { name, number: None, detail, style, reading, share: kind.share, rule_above: false }
 }
 
 fn balance_rows(report: &RunReport, closure: &ClosureRow) -> Vec<Row> {
     let phase = if has_phases(report) { format!(", {}", phase_text(closure.phase)) } else { String::new() };
     let row = |name: &str, energy: Option<Estimate<Joules>>, rule_above: bool| Row {
         name: format!("{name}{phase}"),
+        number: None,
         detail: String::new(),
         style: None,
         reading: joules(energy).map_or(Reading::Missing, Reading::Measured),
         share: None,
         rule_above,
     };
+    let ratio = closure.residual_ratio.map(|r| format!(" ({} of the pass)", percent_text(r)));
+    let residual = format!("residual{}", ratio.unwrap_or_default());
     vec![
         row("sum of layers", closure.sum_of_layers_j, true),
         row("gaps at idle power", closure.gaps_j, false),
-        row("residual", closure.residual_j, false),
+        row(&residual, closure.residual_j, false),
         row("whole pass", closure.pass_j, false),
     ]
 }
@@ -102,7 +113,6 @@ pub(super) fn per_layer(report: &RunReport) -> Drawing {
         footer(&mut drawing, y, &[]);
         return drawing;
     }
-    let range = Range::of(&rows);
     let row = match each {
         0..=12 => 30.0,
         13..=40 => 24.0,
@@ -111,8 +121,8 @@ pub(super) fn per_layer(report: &RunReport) -> Drawing {
     let mut below = y;
     for (k, part) in rows.chunks(each).enumerate() {
         let x = MARGIN + k as f64 * (width + GUTTER);
-        let table = Table { x, y, width, row, axis: "energy of one execution" };
-        below = below.max(table.draw(&mut drawing, part, range, ["layer", "kind"]));
+        let table = Table { x, y, width, row, axis: "energy of one execution", heads: ["layer", "kind"] };
+        below = below.max(table.draw(&mut drawing, part, &rows));
     }
     footer(&mut drawing, below, &layer_notes(report, &rows, shown.len()));
     drawing
@@ -136,7 +146,9 @@ fn layer_row(report: &RunReport, layer: &LayerRow) -> Row {
         _ if layer.signature.is_none() && layer.energy_j.is_none() => Reading::NoWork,
         (Status::Measured, Some(e)) => Reading::Measured(e),
         (Status::Estimated, Some(e)) => Reading::Modelled(e),
-        (Status::BelowDetection, _) => layer.upper_j.map_or(Reading::Missing, |u| Reading::Below(u.value())),
+        (Status::BelowDetection, _) => {
+            layer.upper_j.map_or(Reading::Undetected, |u| Reading::Below(u.value()))
+        }
         _ => Reading::Missing,
     };
     let detail = if has_phases(report) {
@@ -145,12 +157,21 @@ fn layer_row(report: &RunReport, layer: &LayerRow) -> Row {
         layer.kind.clone()
     };
     let style = Some(KindStyle::of(&layer.kind));
-    Row { name: layer.name.clone(), detail, style, reading, share: layer.share, rule_above: false }
+    Row {
+        name: layer.name.clone(),
+        number: Some(layer.index),
+        detail,
+        style,
+        reading,
+        share: layer.share,
+        rule_above: false,
+    }
 }
 
 fn layer_notes(report: &RunReport, rows: &[Row], shown: usize) -> Vec<String> {
     let mut notes = vec![
         INTERVALS.to_string(),
+        "Share: of the sum of layers in the same phase. #n before a shortened name: position in the order of execution.".to_string(),
         "Layers that do the same work share one measurement, so their errors are fully correlated."
             .to_string(),
     ];

@@ -6,7 +6,7 @@ use super::drawing::{Align, Drawing, Point};
 use super::frame::{
     Entry, MARGIN, Symbol, empty, footer, has_phases, header, legend, phase_text, systematic_note,
 };
-use super::palette::{AXIS, GRID, INK, KindStyle, QUIET};
+use super::palette::{AXIS, Fill, GRID, INK, KindStyle, QUIET};
 use super::place::{Area, Board};
 use super::quantity::{Prefix, plottable};
 use super::scale::{Log, tick_text};
@@ -155,8 +155,12 @@ fn plot(drawing: &mut Drawing, y: f64, spots: &[Spot<'_>], phases: bool) {
         }
     }
     for spot in spots {
-        let open = spot.interval.is_none() || spot.layer.status == Status::Estimated;
-        KindStyle::of(&spot.layer.kind).draw(drawing, at(spot), RADIUS, open);
+        let fill = match (spot.interval, spot.layer.status) {
+            (None, _) => Fill::Open,
+            (_, Status::Estimated) => Fill::Light,
+            _ => Fill::Solid,
+        };
+        KindStyle::of(&spot.layer.kind).draw(drawing, at(spot), RADIUS, fill);
     }
     labels(drawing, &mut board, spots, at, phases);
 }
@@ -183,7 +187,9 @@ fn grid(drawing: &mut Drawing, area: Area, across: &Log, up: &Log, prefix: Prefi
 /// Draws an interval and returns the heights of its ends, lower end first; an end off the axis is an arrow.
 fn interval(drawing: &mut Drawing, up: &Log, x: f64, (low, high): (f64, f64)) -> (f64, f64) {
     let (from, to) = (up.at(low), up.at(high));
-    if !(low <= high) {
+    // Ends that are no numbers give no whisker.
+    let wide = low < high;
+    if !wide {
         return (from, from);
     }
     drawing.line((x, from), (x, to), INK, 1.2);
@@ -215,7 +221,7 @@ fn labels(
     let mut order: Vec<&Spot<'_>> = spots.iter().filter(|s| s.interval.is_some()).collect();
     order.sort_by(|a, b| total(b).total_cmp(&total(a)));
     for spot in order.into_iter().take(MAX_LABELS) {
-        let mut text = LABEL.shorten(&spot.layer.name, 190.0);
+        let mut text = LABEL.label(Some(spot.layer.index), &spot.layer.name, 190.0);
         if phases && spot.layer.phase != Phase::Forward {
             text = format!("{text}, {}", phase_text(spot.layer.phase));
         }
@@ -244,13 +250,13 @@ fn notes(report: &RunReport, spots: &[Spot<'_>], left_out: LeftOut) -> Vec<Strin
             "FLOP: 2 x multiply-accumulates plus element-wise operations; bytes: least f32 traffic."
                 .to_string(),
         );
-        notes.push(format!("Named: up to {MAX_LABELS} points of the highest energy, where there is room."));
+        notes.push(format!("Named: up to {MAX_LABELS} points of the highest energy, where there is room; #n: position in the order of execution."));
     }
     if spots.iter().any(|s| s.interval.is_none()) {
         notes.push("Open mark with an arrow down: below detection, drawn at the upper bound.".to_string());
     }
     if spots.iter().any(|s| s.layer.status == Status::Estimated) {
-        notes.push("Open mark with an error bar: modelled, not measured.".to_string());
+        notes.push("Light mark: modelled, not measured.".to_string());
     }
     let LeftOut { no_flops, no_energy, not_positive } = left_out;
     for (count, why) in [

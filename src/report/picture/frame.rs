@@ -4,7 +4,7 @@ use crate::report::{Phase, RunReport, Status};
 use crate::trace::MeterStatus;
 
 use super::drawing::{Align, Drawing};
-use super::palette::{BANNER, BANNER_EDGE, INK, KindStyle, QUIET};
+use super::palette::{BANNER, BANNER_EDGE, Fill, INK, KindStyle, QUIET};
 use super::quantity::short_percent;
 use super::type_setting::{Face, LINE};
 
@@ -97,7 +97,7 @@ pub(super) fn legend(drawing: &mut Drawing, area: (f64, f64, f64), entries: &[En
 impl Symbol {
     fn draw(&self, drawing: &mut Drawing, (x, y): (f64, f64)) {
         match self {
-            Self::Kind(style) => style.draw(drawing, (x, y), 5.0, false),
+            Self::Kind(style) => style.draw(drawing, (x, y), 5.0, Fill::Solid),
             Self::Swatch(fill, edge) => {
                 drawing.block((x - 7.0, y - 5.0), (x + 7.0, y + 5.0), *fill);
                 drawing.block((x - 7.0, y - 6.0), (x + 7.0, y - 3.0), *edge);
@@ -153,7 +153,9 @@ fn marks(report: &RunReport) -> Vec<String> {
         marks.push(format!("ESTIMATED: modelled, not measured{error}"));
     } else if rows > 0 {
         let all = report.layers.len();
-        marks.push(format!("PARTLY ESTIMATED: {rows} of {all} rows are modelled, not measured (light bars)"));
+        marks.push(format!(
+            "PARTLY ESTIMATED: {rows} of {all} rows are modelled, not measured, and drawn light"
+        ));
     }
     marks
 }
@@ -163,7 +165,7 @@ pub(super) fn systematic_note(report: &RunReport) -> Option<String> {
     let meter = report.meters.iter().find(|m| m.id == report.primary_meter)?;
     let error = meter.systematic_relative.filter(|e| *e != 0.0)?;
     Some(format!(
-        "Not in the intervals: an error common to all readings of {}, ±{}.",
+        "Not in the intervals: an error common to all readings of meter {}, ±{}.",
         SUBTITLE.shorten(&meter.id, LONGEST_NAME),
         short_percent(error)
     ))

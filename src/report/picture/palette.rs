@@ -52,6 +52,9 @@ pub(super) const BANNER: RGBAColor = RGBAColor(0xFF, 0xF1, 0xD6, 1.0);
 /// The border of a banner.
 pub(super) const BANNER_EDGE: RGBAColor = RGBAColor(213, 94, 0, 1.0);
 
+/// Share of the colour in what is modelled.
+pub(super) const LIGHT: f64 = 0.3;
+
 /// The outline of a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
@@ -64,6 +67,17 @@ pub(super) enum Mark {
     Plus,
     Cross,
     Star,
+}
+
+/// How a mark or bar is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fill {
+    /// Measured.
+    Solid,
+    /// Modelled.
+    Light,
+    /// A bound.
+    Open,
 }
 
 /// Colour and mark of a kind; no two known kinds have both in common.
@@ -113,10 +127,14 @@ impl KindStyle {
         Self { color, mark }
     }
 
-    /// Draws the mark: filled with a thin dark edge, or open for what is only a bound or a model.
-    pub(super) fn draw(&self, drawing: &mut Drawing, at: Point, radius: f64, open: bool) {
-        let fill = if open { WHITE } else { self.color.mix(1.0) };
-        let (edge, width) = if open { (self.color.mix(1.0), 1.6) } else { (INK, 0.7) };
+    /// Draws the mark.
+    pub(super) fn draw(&self, drawing: &mut Drawing, at: Point, radius: f64, fill: Fill) {
+        let (edge, width) = if fill == Fill::Solid { (INK, 0.7) } else { (self.color.mix(1.0), 1.6) };
+        let fill = match fill {
+            Fill::Solid => self.color.mix(1.0),
+            Fill::Light => self.color.mix(LIGHT),
+            Fill::Open => WHITE,
+        };
         if self.mark == Mark::Circle {
             drawing.disc(at, radius, fill);
             drawing.ring(at, radius, edge, width);

@@ -47,7 +47,8 @@ pub(super) fn plottable(value: f64) -> bool {
     value.abs() < ABSURD
 }
 
-/// `1.23 ± 0.04 mJ`: two digits of the half width decide how many of the value are shown (GUM 7.2.6).
+/// `1.23 ± 0.04 mJ`: the half width has two digits if it begins with 1 or 2 and one otherwise (at most two by
+/// GUM 7.2.6), and the value has as many decimals.
 ///
 /// An interval that is not symmetric is written as `1.23 (1.10 to 1.50) mJ`.
 pub(super) fn estimate_text(estimate: Estimate<f64>, prefix: Prefix, unit: &str) -> String {
@@ -65,7 +66,7 @@ pub(super) fn estimate_text(estimate: Estimate<f64>, prefix: Prefix, unit: &str)
     if half == 0.0 {
         return format!("{} {unit}", plain(scaled(value)));
     }
-    let decimals = decimals_for(scaled(half), 2);
+    let decimals = decimals_of_half_width(scaled(half));
     let number = |x: f64| minus(format!("{:.*}", decimals, scaled(x)));
     let lopsided = ((high - value) - (value - low)).abs() > 0.02 * half.abs();
     if lopsided {
@@ -89,6 +90,9 @@ pub(super) fn percent_text(share: f64) -> String {
         return "no share".to_string();
     }
     let percent = share * 100.0;
+    if percent > 0.0 && percent < 0.05 {
+        return "< 0.1 %".to_string();
+    }
     let decimals = if percent.abs() >= 99.95 { 0 } else { 1 };
     format!("{} %", minus(format!("{percent:.decimals$}")))
 }
@@ -109,6 +113,13 @@ pub(super) fn plain(value: f64) -> String {
     let text = format!("{:.*}", decimals_for(value, 3), value);
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     minus(text.to_string())
+}
+
+/// Decimals that show two digits of a half width beginning with 1 or 2, or one digit of another.
+fn decimals_of_half_width(half: f64) -> usize {
+    let two_digits = format!("{half:.1e}");
+    let digits = if two_digits.starts_with(['1', '2']) { 2 } else { 1 };
+    decimals_for(half, digits)
 }
 
 /// Decimals that show so many significant digits of a number.
@@ -139,9 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn two_digits_of_the_interval_decide_the_digits_of_the_value() {
-        assert_eq!(text(1.2345e-3, 0.0412e-3), "1.234 ± 0.041 mJ");
-        assert_eq!(text(1.2345e-3, 0.9e-3), "1.23 ± 0.90 mJ");
+    fn the_digits_of_the_interval_decide_those_of_the_value() {
+        assert_eq!(text(1.2345e-3, 0.0412e-3), "1.23 ± 0.04 mJ");
+        assert_eq!(text(1.2345e-3, 0.0152e-3), "1.234 ± 0.015 mJ");
+        assert_eq!(text(1.2345e-3, 0.9e-3), "1.2 ± 0.9 mJ");
         assert_eq!(text(431.7e-9, 36.2e-9), "432 ± 36 nJ");
         assert_eq!(text(2.0, 0.0999), "2.00 ± 0.10 J");
         assert_eq!(text(-0.2, 0.05), "−200 ± 50 mJ");
@@ -180,6 +192,8 @@ mod tests {
     fn percentages_have_one_decimal() {
         assert_eq!(percent_text(0.1234), "12.3 %");
         assert_eq!(percent_text(1.0), "100 %");
+        assert_eq!(percent_text(1e-5), "< 0.1 %");
+        assert_eq!(percent_text(0.0), "0.0 %");
         assert_eq!(short_percent(0.5), "50 %");
         assert_eq!(short_percent(0.025), "2.5 %");
     }

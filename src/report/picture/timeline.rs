@@ -72,7 +72,7 @@ pub(super) fn power_over_time(report: &RunReport, trace: &Trace) -> Drawing {
     let top = idle.map_or(top, |w| top.max(w * 1.1));
     let spans: Vec<&Span> = plots.iter().flat_map(|(lane, _)| lane.spans.iter().copied()).collect();
     let entries = entries(&trace.header, &spans, idle);
-    let mut y = legend(&mut drawing, (MARGIN, WIDTH - MARGIN, y), &entries) + 6.0;
+    let mut y = legend(&mut drawing, (MARGIN, WIDTH - MARGIN, y), &entries) + 12.0;
     let origin = trace.spans.iter().map(|s| s.start).min().unwrap_or_default();
     for (lane, steps) in &plots {
         y = draw_lane(&mut drawing, y, lane, steps, &LaneView { header: &trace.header, origin, top, idle });
@@ -167,10 +167,9 @@ fn draw_lane(drawing: &mut Drawing, y: f64, lane: &Lane<'_>, steps: &[Step], vie
     let seconds = |at: Instant| (at - view.origin).value();
     let across = Linear::new((seconds(lane.start()), seconds(lane.end())), (left, right));
     let x = |at: Instant| across.at(seconds(at));
-    let names: Vec<String> =
-        lane.spans.iter().map(|s| LABEL.shorten(&span_name(view.header, s), LABEL_WIDTH)).collect();
+    let names: Vec<String> = lane.spans.iter().map(|s| span_label(view.header, s)).collect();
     let widths: Vec<f64> = names.iter().map(|n| LABEL.width(n)).collect();
-    let level = lane.spans.iter().zip(&widths).all(|(s, w)| w + 8.0 <= x(s.end) - x(s.start));
+    let level = fits_level(lane, x, &widths, (left, right));
     let band = if level { LABEL.size * 1.4 } else { widths.iter().copied().fold(0.0, f64::max) };
     let title = match lane.parts {
         1 => format!("round {}", lane.round + 1),
@@ -185,7 +184,8 @@ fn draw_lane(drawing: &mut Drawing, y: f64, lane: &Lane<'_>, steps: &[Step], vie
         let (from, to) = (x(span.start), x(span.end));
         let (shade, edge) = span_inks(view.header, span);
         drawing.block((from, top), (to, bottom), shade);
-        drawing.block((from, top - 4.0), (to, top), edge);
+        // A gap keeps windows apart that follow each other at once.
+        drawing.block((from + 0.5, top - 4.0), ((to - 0.5).max(from + 0.5), top), edge);
         if level {
             drawing.text((*place, base - LABEL.size * 0.7), Align::Middle, LABEL, INK, name);
         } else {
@@ -196,6 +196,25 @@ fn draw_lane(drawing: &mut Drawing, y: f64, lane: &Lane<'_>, steps: &[Step], vie
     axes(drawing, &across, Area4 { left, right, top, bottom }, view);
     power_line(drawing, steps, x, &Linear::new((0.0, view.top), (bottom, top)), view.top);
     bottom + TICK_HEIGHT
+}
+
+/// Whether labels centred above their windows leave each other room without being turned.
+fn fits_level(
+    lane: &Lane<'_>,
+    x: impl Fn(Instant) -> f64,
+    widths: &[f64],
+    (left, right): (f64, f64),
+) -> bool {
+    const SPACE: f64 = 8.0;
+    let mut free = left;
+    for (span, width) in lane.spans.iter().zip(widths) {
+        let middle = (x(span.start) + x(span.end)) / 2.0;
+        if middle - width / 2.0 < free || middle + width / 2.0 > right {
+            return false;
+        }
+        free = middle + width / 2.0 + SPACE;
+    }
+    true
 }
 
 /// Where the labels of a lane stand.
@@ -267,6 +286,15 @@ fn first_layer(header: &Header, signature: usize) -> Option<&crate::trace::Layer
     header.layers.iter().find(|l| l.signature == Some(signature))
 }
 
+/// The name of a window, short enough for the picture.
+fn span_label(header: &Header, span: &Span) -> String {
+    let number = match span.kind {
+        SpanKind::Replay(signature) => header.layers.iter().position(|l| l.signature == Some(signature)),
+        _ => None,
+    };
+    LABEL.label(number, &span_name(header, span), LABEL_WIDTH)
+}
+
 fn span_name(header: &Header, span: &Span) -> String {
     match span.kind {
         SpanKind::WarmUp => "warm-up".to_string(),
@@ -283,8 +311,9 @@ fn span_name(header: &Header, span: &Span) -> String {
 /// Shade and top edge of a window.
 fn span_inks(header: &Header, span: &Span) -> (RGBAColor, RGBAColor) {
     match span.kind {
-        SpanKind::Idle | SpanKind::ActiveIdle => (NEUTRAL.mix(0.18), NEUTRAL),
-        SpanKind::WarmUp => (NEUTRAL.mix(0.40), QUIET),
+        SpanKind::Idle => (NEUTRAL.mix(0.14), NEUTRAL),
+        SpanKind::ActiveIdle => (NEUTRAL.mix(0.34), NEUTRAL),
+        SpanKind::WarmUp => (NEUTRAL.mix(0.55), QUIET),
         SpanKind::Pass => (INK.mix(0.16), INK),
         SpanKind::Replay(signature) => {
             let kind = first_layer(header, signature).map_or("", |l| l.kind.as_str());
@@ -316,7 +345,12 @@ fn entries(header: &Header, spans: &[&Span], idle: Option<f64>) -> Vec<Entry> {
 
 fn notes(report: &RunReport, trace: &Trace, plots: &[(Lane<'_>, Vec<Step>)], lanes: usize) -> Vec<String> {
     let mut notes =
-        vec!["A window replays one kind of work; it is named for the first layer that does it.".to_string()];
+vec![
+        "A window replays one kind of work and is named for the first layer that does it; #n: its position in the \
+         order of execution."
+            .to_string(),
+        "Unshaded: warm-up, settling and pauses.".to_string(),
+    ];
     if plots.len() < lanes {
         let shown: usize = plots.iter().map(|(lane, _)| lane.spans.len()).sum();
         let last = plots.last().map_or(0, |(lane, _)| lane.round + 1);

@@ -81,6 +81,19 @@ impl Face {
         }
     }
 
+    /// The name of a layer; one too long is shortened and begins with its position in the order of execution,
+    /// because names that differ in the middle would look alike.
+    pub(super) fn label(self, number: Option<usize>, name: &str, width: f64) -> String {
+        let plain = self.shorten(name, width);
+        match number {
+            Some(number) if plain != name => {
+                let number = format!("#{number} ");
+                format!("{number}{}", self.shorten(name, width - self.width(&number)))
+            }
+            _ => plain,
+        }
+    }
+
     /// The text in lines no wider than `width` pixels, broken at spaces; a longer word is shortened.
     pub(super) fn wrap(self, text: &str, width: f64) -> Vec<String> {
         let mut lines = vec![];
@@ -146,6 +159,17 @@ mod tests {
         assert!(face.width(&short) <= 150.0 && short.contains('…'));
         assert!(short.starts_with("/features") && short.ends_with("output_0"));
         assert_eq!(face.shorten("conv1", 150.0), "conv1");
+    }
+
+    #[test]
+    fn names_that_differ_in_the_middle_stay_apart() {
+        register_fonts().unwrap();
+        let face = Face::regular(12.0);
+        let name =
+            |block: usize| format!("/features/features.{block}/conv/conv.0/depthwise/BatchNormalization");
+        let (a, b) = (face.label(Some(3), &name(1), 120.0), face.label(Some(9), &name(2), 120.0));
+        assert!(a.starts_with("#3 /") && b.starts_with("#9 /") && face.width(&a) <= 120.0);
+        assert_eq!(face.label(Some(3), "conv1", 120.0), "conv1");
     }
 
     #[test]
