@@ -7,11 +7,8 @@ mod build;
 mod cost;
 mod error;
 mod layer;
-<<<<<<< HEAD
-mod read;
-=======
 mod onnx;
->>>>>>> onnx
+mod read;
 mod shape;
 mod text;
 
@@ -21,11 +18,8 @@ use std::sync::Arc;
 pub use cost::{Cost, Role};
 pub use error::{NetworkError, Origin, Problem};
 pub use layer::{Activation, Conv, LayerKind, Linear, Lrn, Padding, Pool, Size2};
-<<<<<<< HEAD
-pub use read::{ReadError, read};
-=======
 pub use onnx::definition as onnx_definition;
->>>>>>> onnx
+pub use read::{ReadError, read};
 pub use shape::{output_shape, shape_text};
 
 /// The name by which layers refer to the network's input.
