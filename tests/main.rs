@@ -5,9 +5,11 @@
 )]
 
 mod architecture;
+mod cli;
 mod conformance;
 mod networks;
 mod pictures;
 mod pipeline;
 mod powercap;
+mod schema;
 mod support;

@@ -52,7 +52,7 @@ pub fn balance(
     // in which the idle power's own error enters only through the gap.
     let residual =
         pass_dynamic.minus(layer_dynamic).plus(Uncertain { value: 0.0, ..idle.times(gap_time.value) });
-    // Least squares with the sum as constraint (`measurement.md` 3.8): e = E + n u^2 r / (sum n^2 u^2 + u_net^2).
+    // Least squares with the sum as a noisy constraint (Lagrange multiplier): e = E + n u^2 r / (sum n^2 u^2 + u_net^2).
     let reconciled = signatures
         .iter()
         .zip(counts)

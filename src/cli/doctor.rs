@@ -11,7 +11,7 @@ use super::exit::Exit;
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: layerjoule doctor")]
+#[command(args_override_self = true, after_help = "Example: layerjoule doctor")]
 pub(super) struct DoctorArguments {
     /// What is printed
     #[arg(long, value_enum, default_value = "table")]

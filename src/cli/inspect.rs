@@ -16,12 +16,15 @@ use super::key_value;
 
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: layerjoule inspect networks/resnet50.toml --set size=128")]
+#[command(
+    args_override_self = true,
+    after_help = "Example: layerjoule inspect networks/resnet50.toml --set size=128"
+)]
 pub(super) struct InspectArguments {
     /// Network definition, *.toml or *.onnx
     network: PathBuf,
     /// Images in one pass
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
     batch: usize,
     /// Overrides a parameter of the network file; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]

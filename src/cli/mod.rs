@@ -17,7 +17,7 @@ pub use exit::Exit;
 
 /// Joules per layer of convolutional networks, with error bars.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(version, about, max_term_width = 100, after_help = EXIT_CODES, args_override_self = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

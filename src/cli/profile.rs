@@ -34,7 +34,7 @@ pub(super) struct ProfileArguments {
     #[arg(long, value_enum, default_value = "forward")]
     phase: Phase,
     /// Images in one pass
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
     batch: usize,
     /// Overrides a parameter of the network file; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]

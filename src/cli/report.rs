@@ -13,7 +13,10 @@ use super::profile::top;
 
 /// Arguments of `report`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: layerjoule report layerjoule-out/alexnet-cpu --out pictures")]
+#[command(
+    args_override_self = true,
+    after_help = "Example: layerjoule report layerjoule-out/alexnet-cpu --out pictures"
+)]
 pub(super) struct ReportArguments {
     /// A directory that `profile` wrote, or its run.json
     run: PathBuf,

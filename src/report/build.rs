@@ -10,10 +10,12 @@ use super::run_file::{
     AlsoRow, ClosureRow, IdleRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport, Status,
 };
 
-/// Residual beyond which the balance is called open: 3 % of the pass (`measurement.md` 3.8).
+/// Residual beyond which the balance is called open: 3 % of the pass (docs/measuring.md, balance).
 const CLOSURE_LIMIT: f64 = 0.03;
 /// Other processes' share of the machine above which a run is called disturbed.
 const DISTURBED: f64 = 0.05;
+/// Standard uncertainties that an energy must have to be told from zero (docs/measuring.md, detection).
+const DETECTION: f64 = 2.0;
 /// Half width of an interval, relative to its value, beyond which a row is called uncertain.
 const WIDE: f64 = 0.2;
 
@@ -175,7 +177,7 @@ fn judge(row: &mut LayerRow, work: &SignatureEnergy) {
         });
         return;
     };
-    if energy.value <= energy.half_width(0.95) {
+    if energy.value < DETECTION * energy.std_error {
         let upper: Estimate<Joules> = energy.estimate();
         row.status = Status::BelowDetection;
         row.energy_j = None;
@@ -187,7 +189,7 @@ fn judge(row: &mut LayerRow, work: &SignatureEnergy) {
         return;
     }
     // The total is known, but it is all static share of the layer's time as far as anyone can tell.
-    if work.dynamic.is_some_and(|dynamic| dynamic.value <= dynamic.half_width(0.95)) {
+    if work.dynamic.is_some_and(|dynamic| dynamic.value < DETECTION * dynamic.std_error) {
         row.warnings.push("not_above_idle".to_string());
     }
     if energy.half_width(0.95) > WIDE * energy.value.abs() {

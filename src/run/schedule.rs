@@ -26,7 +26,7 @@ pub trait Controller {
 const IDLE_WINDOWS: usize = 2;
 
 /// A fixed number of rounds; in each, every kind of work, whole passes and an idle window in random order, so
-/// that drift of clocks and temperature falls on all alike (`measurement.md` 3.6: "random interleaving").
+/// that drift of clocks and temperature falls on all alike.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     requests: Vec<Request>,
