@@ -281,6 +281,7 @@ fn whisker(drawing: &mut Drawing, scale: &Linear, estimate: Estimate<f64>, y: f6
     let cap = half * 0.62;
     for (value, x, side) in [(low, from, -1.0), (high, to, 1.0)] {
         if scale.holds(value) {
+            drawing.line((x, y - cap), (x, y + cap), WHITE.mix(0.8), 3.2);
             drawing.line((x, y - cap), (x, y + cap), INK, 1.4);
         } else {
             drawing.area(vec![(x + side * 8.0, y), (x, y - 4.0), (x, y + 4.0)], INK);
