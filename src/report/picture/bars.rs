@@ -7,7 +7,7 @@ use crate::stats::Estimate;
 use super::drawing::{Align, Drawing};
 use super::palette::{AXIS, BAND, FAINT, Fill, GRID, INK, KindStyle, LIGHT, NEUTRAL, QUIET, WHITE};
 use super::quantity::{Prefix, estimate_text, percent_text, plottable, value_text};
-use super::scale::{Linear, tick_text};
+use super::scale::Linear;
 use super::type_setting::Face;
 
 /// A line of the table.
@@ -192,10 +192,10 @@ impl Table<'_> {
             (columns.scale.at(f64::NEG_INFINITY), columns.scale.at(f64::INFINITY)),
         );
         for tick in unit.ticks(wanted) {
-            let x = unit.at(tick);
+            let x = tick.at;
             drawing.line((x, top), (x, bottom), GRID, 1.0);
             for y in [top - 14.0, bottom + 12.0] {
-                drawing.text((x, y), Align::Middle, TICK, QUIET, &tick_text(tick));
+                drawing.text((x, y), Align::Middle, TICK, QUIET, &tick.text);
             }
         }
         let zero = columns.scale.at(0.0);

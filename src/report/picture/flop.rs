@@ -9,7 +9,7 @@ use super::frame::{
 use super::palette::{AXIS, Fill, GRID, INK, KindStyle, QUIET};
 use super::place::{Area, Board};
 use super::quantity::{Prefix, plottable};
-use super::scale::{Log, tick_text};
+use super::scale::Log;
 use super::type_setting::Face;
 
 const WIDTH: f64 = 1080.0;
@@ -169,14 +169,14 @@ fn plot(drawing: &mut Drawing, y: f64, spots: &[Spot<'_>], phases: bool) {
 fn grid(drawing: &mut Drawing, area: Area, across: &Log, up: &Log, prefix: Prefix) {
     let Area { left, top, right, bottom } = area;
     for tick in across.ticks() {
-        let x = across.at(tick);
+        let x = tick.at;
         drawing.line((x, top), (x, bottom), GRID, 1.0);
-        drawing.text((x, bottom + 13.0), Align::Middle, LABEL, QUIET, &tick_text(tick));
+        drawing.text((x, bottom + 13.0), Align::Middle, LABEL, QUIET, &tick.text);
     }
     for tick in up.ticks() {
-        let y = up.at(tick);
+        let y = tick.at;
         drawing.line((left, y), (right, y), GRID, 1.0);
-        drawing.text((left - 7.0, y), Align::End, LABEL, QUIET, &tick_text(tick));
+        drawing.text((left - 7.0, y), Align::End, LABEL, QUIET, &tick.text);
     }
     drawing.frame((left, top), (right, bottom), AXIS, 1.0);
     let middle = ((left + right) / 2.0, bottom + 34.0);

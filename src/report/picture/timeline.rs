@@ -9,10 +9,10 @@ use crate::trace::{Header, Span, SpanKind, Trace};
 use super::drawing::{Align, Drawing, Point};
 use super::frame::{Entry, MARGIN, Symbol, empty, footer, header, legend, systematic_note};
 use super::palette::{AXIS, GRID, INK, KindStyle, NEUTRAL, QUIET, WHITE};
-use super::place::spread;
+use super::place::{Area, spread};
 use super::power::{Lane, Step, axis_top, lanes, readings, steps};
 use super::quantity::{Prefix, plottable, value_text};
-use super::scale::{Linear, tick_text};
+use super::scale::Linear;
 use super::type_setting::Face;
 
 const WIDTH: f64 = 1240.0;
@@ -106,7 +106,7 @@ fn draw_lane(drawing: &mut Drawing, y: f64, lane: &Lane<'_>, steps: &[Step], vie
             drawing.line((*place, base), ((from + to) / 2.0, top - 4.0), AXIS, 0.8);
         }
     }
-    axes(drawing, &across, Area4 { left, right, top, bottom }, view);
+    axes(drawing, &across, Area { left, right, top, bottom }, view);
     power_line(drawing, steps, x, &Linear::new((0.0, view.top), (bottom, top)), view.top);
     bottom + TICK_HEIGHT
 }
@@ -140,30 +140,21 @@ fn centres(lane: &Lane<'_>, x: impl Fn(Instant) -> f64, level: bool, (left, righ
     spread(&middles, spacing, (left + spacing / 2.0, right - spacing / 2.0))
 }
 
-/// The edges of a plot.
-#[derive(Clone, Copy)]
-struct Area4 {
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-}
-
-fn axes(drawing: &mut Drawing, across: &Linear, area: Area4, view: &LaneView<'_>) {
-    let Area4 { left, right, top, bottom } = area;
+fn axes(drawing: &mut Drawing, across: &Linear, area: Area, view: &LaneView<'_>) {
+    let Area { left, right, top, bottom } = area;
     let prefix = Prefix::of(view.top);
     let up = Linear::new((0.0, view.top / prefix.factor), (bottom, top));
     for tick in up.ticks(4) {
-        let y = up.at(tick);
+        let y = tick.at;
         drawing.line((left, y), (right, y), GRID, 1.0);
-        drawing.text((left - 7.0, y), Align::End, TICK, QUIET, &tick_text(tick));
+        drawing.text((left - 7.0, y), Align::End, TICK, QUIET, &tick.text);
     }
     for tick in across.ticks(10) {
-        let x = across.at(tick);
+        let x = tick.at;
         drawing.line((x, bottom), (x, bottom + 4.0), AXIS, 1.0);
         // A label at the very edge would leave the picture.
         if x <= right - 6.0 {
-            drawing.text((x, bottom + 13.0), Align::Middle, TICK, QUIET, &tick_text(tick));
+            drawing.text((x, bottom + 13.0), Align::Middle, TICK, QUIET, &tick.text);
         }
     }
     drawing.frame((left, top), (right, bottom), AXIS, 1.0);
