@@ -275,16 +275,17 @@ fn whisker(drawing: &mut Drawing, scale: &Linear, estimate: Estimate<f64>, y: f6
         return;
     }
     let (from, to) = (scale.at(low), scale.at(high));
-    // A light rim keeps the line visible on dark bars.
-    drawing.line((from, y), (to, y), WHITE.mix(0.8), 3.2);
-    drawing.line((from, y), (to, y), INK, 1.4);
     let cap = half * 0.62;
-    for (value, x, side) in [(low, from, -1.0), (high, to, 1.0)] {
-        if scale.holds(value) {
-            drawing.line((x, y - cap), (x, y + cap), WHITE.mix(0.8), 3.2);
-            drawing.line((x, y - cap), (x, y + cap), INK, 1.4);
-        } else {
-            drawing.area(vec![(x + side * 8.0, y), (x, y - 4.0), (x, y + 4.0)], INK);
+    let ends = [(low, from, -1.0), (high, to, 1.0)];
+    let mut strokes = vec![((from, y), (to, y))];
+    strokes.extend(ends.iter().filter(|e| scale.holds(e.0)).map(|(_, x, _)| ((*x, y - cap), (*x, y + cap))));
+    // A light rim below keeps the lines visible on dark bars.
+    for (ink, width) in [(WHITE.mix(0.8), 3.2), (INK, 1.4)] {
+        for (a, b) in &strokes {
+            drawing.line(*a, *b, ink, width);
         }
+    }
+    for (_, x, side) in ends.iter().filter(|e| !scale.holds(e.0)) {
+        drawing.area(vec![(x + side * 8.0, y), (*x, y - 4.0), (*x, y + 4.0)], INK);
     }
 }
