@@ -146,7 +146,7 @@ fn plot(drawing: &mut Drawing, y: f64, spots: &[Spot<'_>], phases: bool) {
             Some((low, high)) => {
                 let ends = (low / prefix.factor, high / prefix.factor);
                 let (from, to) = interval(drawing, &up, x, ends);
-                board.take(Area { left: x - 4.0, right: x + 4.0, top: to, bottom: from });
+                board.take_line(Area { left: x - 4.0, right: x + 4.0, top: to, bottom: from });
             }
             None => {
                 arrow(drawing, (x, y + RADIUS + 12.0), 1.0);

@@ -167,12 +167,12 @@ pub(super) fn by_model(report: &RunReport) -> bool {
     primary_meter(report).is_some_and(|m| m.status == MeterStatus::Estimated)
 }
 
-/// What the intervals leave out, where the meter has an error common to all its readings.
+/// What intervals and curves leave out, where the meter has an error common to all its readings.
 pub(super) fn systematic_note(report: &RunReport) -> Option<String> {
     let meter = primary_meter(report)?;
     let error = meter.systematic_relative.filter(|e| *e != 0.0)?;
     Some(format!(
-        "Not in the intervals: an error common to all readings of meter {}, ±{}.",
+        "On top of all this comes an error common to all readings of meter {}, ±{}.",
         SUBTITLE.shorten(&meter.id, LONGEST_NAME),
         short_percent(error)
     ))
