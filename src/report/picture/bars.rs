@@ -7,7 +7,7 @@ use crate::stats::Estimate;
 use super::drawing::{Align, Drawing};
 use super::palette::{AXIS, BAND, FAINT, Fill, GRID, INK, KindStyle, LIGHT, NEUTRAL, QUIET, WHITE};
 use super::quantity::{Prefix, estimate_text, percent_text, plottable, value_text};
-use super::scale::{Linear, tick_text};
+use super::scale::Linear;
 use super::type_setting::Face;
 
 /// A line of the table.
@@ -192,10 +192,10 @@ impl Table<'_> {
             (columns.scale.at(f64::NEG_INFINITY), columns.scale.at(f64::INFINITY)),
         );
         for tick in unit.ticks(wanted) {
-            let x = unit.at(tick);
+            let x = tick.at;
             drawing.line((x, top), (x, bottom), GRID, 1.0);
             for y in [top - 14.0, bottom + 12.0] {
-                drawing.text((x, y), Align::Middle, TICK, QUIET, &tick_text(tick));
+                drawing.text((x, y), Align::Middle, TICK, QUIET, &tick.text);
             }
         }
         let zero = columns.scale.at(0.0);
@@ -275,15 +275,17 @@ fn whisker(drawing: &mut Drawing, scale: &Linear, estimate: Estimate<f64>, y: f6
         return;
     }
     let (from, to) = (scale.at(low), scale.at(high));
-    // A light rim keeps the line visible on dark bars.
-    drawing.line((from, y), (to, y), WHITE.mix(0.8), 3.2);
-    drawing.line((from, y), (to, y), INK, 1.4);
     let cap = half * 0.62;
-    for (value, x, side) in [(low, from, -1.0), (high, to, 1.0)] {
-        if scale.holds(value) {
-            drawing.line((x, y - cap), (x, y + cap), INK, 1.4);
-        } else {
-            drawing.area(vec![(x + side * 8.0, y), (x, y - 4.0), (x, y + 4.0)], INK);
+    let ends = [(low, from, -1.0), (high, to, 1.0)];
+    let mut strokes = vec![((from, y), (to, y))];
+    strokes.extend(ends.iter().filter(|e| scale.holds(e.0)).map(|(_, x, _)| ((*x, y - cap), (*x, y + cap))));
+    // A light rim below keeps the lines visible on dark bars.
+    for (ink, width) in [(WHITE.mix(0.8), 3.2), (INK, 1.4)] {
+        for (a, b) in &strokes {
+            drawing.line(*a, *b, ink, width);
         }
+    }
+    for (_, x, side) in ends.iter().filter(|e| !scale.holds(e.0)) {
+        drawing.area(vec![(x + side * 8.0, y), (*x, y - 4.0), (*x, y + 4.0)], INK);
     }
 }

@@ -6,7 +6,7 @@ use crate::units::Joules;
 
 use super::bars::{Reading, Row, Table};
 use super::drawing::Drawing;
-use super::frame::{MARGIN, empty, footer, has_phases, header, phase_text, systematic_note};
+use super::frame::{MARGIN, by_model, empty, footer, has_phases, header, phase_text, systematic_note};
 use super::palette::KindStyle;
 use super::quantity::{percent_text, plottable};
 
@@ -47,7 +47,7 @@ pub(super) fn by_kind(report: &RunReport) -> Drawing {
     let y = table.draw(&mut drawing, &rows, &rows);
     let mut notes = vec![INTERVALS.to_string(), "Share: of the sum of layers in the same phase.".to_string()];
     if has_balance {
-        notes.push("Grey: sum of layers + gaps + residual = the whole pass, measured as one.".to_string());
+        notes.push("Grey: sum of layers + gaps + residual = the whole pass, run as one.".to_string());
     }
     notes.extend(systematic_note(report));
     footer(&mut drawing, y, &notes);
@@ -79,12 +79,13 @@ fn kind_row(report: &RunReport, kind: &KindRow) -> Row {
 
 fn balance_rows(report: &RunReport, closure: &ClosureRow) -> Vec<Row> {
     let phase = if has_phases(report) { format!(", {}", phase_text(closure.phase)) } else { String::new() };
+    let known = if by_model(report) { Reading::Modelled } else { Reading::Measured };
     let row = |name: &str, energy: Option<Estimate<Joules>>, rule_above: bool| Row {
         name: format!("{name}{phase}"),
         number: None,
         detail: String::new(),
         style: None,
-        reading: joules(energy).map_or(Reading::Missing, Reading::Measured),
+        reading: joules(energy).map_or(Reading::Missing, known),
         share: None,
         rule_above,
     };

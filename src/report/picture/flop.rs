@@ -9,7 +9,7 @@ use super::frame::{
 use super::palette::{AXIS, Fill, GRID, INK, KindStyle, QUIET};
 use super::place::{Area, Board};
 use super::quantity::{Prefix, plottable};
-use super::scale::{Log, tick_text};
+use super::scale::Log;
 use super::type_setting::Face;
 
 const WIDTH: f64 = 1080.0;
@@ -50,7 +50,7 @@ struct LeftOut {
 pub(super) fn energy_per_flop(report: &RunReport) -> Drawing {
     let mut drawing = Drawing::new(WIDTH);
     let y = header(&mut drawing, report, "Energy per FLOP");
-    let (spots, left_out) = spots(report);
+    let (spots, left_out) = spots(&report.layers);
     let y = if spots.is_empty() {
         empty(&mut drawing, y, "no layer has FLOPs, bytes and an energy above zero.")
     } else {
@@ -62,10 +62,11 @@ pub(super) fn energy_per_flop(report: &RunReport) -> Drawing {
     drawing
 }
 
-fn spots(report: &RunReport) -> (Vec<Spot<'_>>, LeftOut) {
+/// Points for rows of equal signature, and how many rows have none.
+fn spots(layers: &[LayerRow]) -> (Vec<Spot<'_>>, LeftOut) {
     let mut spots: Vec<Spot<'_>> = vec![];
     let mut left_out = LeftOut::default();
-    for layer in report.layers.iter().filter(|l| l.signature.is_some()) {
+    for layer in layers.iter().filter(|l| l.signature.is_some()) {
         let same = |s: &&mut Spot<'_>| s.layer.signature == layer.signature && s.layer.phase == layer.phase;
         let flops = layer.flops as f64 + layer.flops_elementwise as f64;
         if flops <= 0.0 || layer.bytes == 0 {
@@ -145,7 +146,7 @@ fn plot(drawing: &mut Drawing, y: f64, spots: &[Spot<'_>], phases: bool) {
             Some((low, high)) => {
                 let ends = (low / prefix.factor, high / prefix.factor);
                 let (from, to) = interval(drawing, &up, x, ends);
-                board.take(Area { left: x - 4.0, right: x + 4.0, top: to, bottom: from });
+                board.take_line(Area { left: x - 4.0, right: x + 4.0, top: to, bottom: from });
             }
             None => {
                 arrow(drawing, (x, y + RADIUS + 12.0), 1.0);
@@ -168,14 +169,14 @@ fn plot(drawing: &mut Drawing, y: f64, spots: &[Spot<'_>], phases: bool) {
 fn grid(drawing: &mut Drawing, area: Area, across: &Log, up: &Log, prefix: Prefix) {
     let Area { left, top, right, bottom } = area;
     for tick in across.ticks() {
-        let x = across.at(tick);
+        let x = tick.at;
         drawing.line((x, top), (x, bottom), GRID, 1.0);
-        drawing.text((x, bottom + 13.0), Align::Middle, LABEL, QUIET, &tick_text(tick));
+        drawing.text((x, bottom + 13.0), Align::Middle, LABEL, QUIET, &tick.text);
     }
     for tick in up.ticks() {
-        let y = up.at(tick);
+        let y = tick.at;
         drawing.line((left, y), (right, y), GRID, 1.0);
-        drawing.text((left - 7.0, y), Align::End, LABEL, QUIET, &tick_text(tick));
+        drawing.text((left - 7.0, y), Align::End, LABEL, QUIET, &tick.text);
     }
     drawing.frame((left, top), (right, bottom), AXIS, 1.0);
     let middle = ((left + right) / 2.0, bottom + 34.0);
@@ -273,4 +274,74 @@ fn notes(report: &RunReport, spots: &[Spot<'_>], left_out: LeftOut) -> Vec<Strin
     }
     notes.extend(systematic_note(report));
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::report::Method;
+    use crate::stats::Estimate;
+    use crate::units::Joules;
+
+    use super::*;
+
+    fn layer(signature: &str, flops: u64, elementwise: u64, bytes: u64, joules: f64) -> LayerRow {
+        let energy = Estimate { value: joules, low: joules - 1e-3, high: joules + 1e-3 };
+        let typed = |v: f64| Joules::new(v);
+        LayerRow {
+            index: 0,
+            name: signature.to_string(),
+            kind: "conv".to_string(),
+            phase: Phase::Forward,
+            covers: vec![],
+            fused: vec![],
+            signature: Some(signature.to_string()),
+            algorithm: None,
+            executions: 1,
+            replays: 1,
+            windows: 3,
+            method: Method::Replay,
+            time_s: None,
+            energy_j: Some(Estimate {
+                value: typed(energy.value),
+                low: typed(energy.low),
+                high: typed(energy.high),
+            }),
+            energy_dynamic_j: None,
+            power_w: None,
+            flops,
+            flops_elementwise: elementwise,
+            bytes,
+            share: None,
+            also: vec![],
+            status: Status::Measured,
+            upper_j: None,
+            reason: None,
+            warnings: vec![],
+        }
+    }
+
+    #[test]
+    fn a_spot_is_energy_over_all_flops_at_flops_over_bytes() {
+        // 8 mJ for 3 + 1 million operations over half a million bytes: 2 nJ/FLOP at 8 FLOP/byte.
+        let rows = [
+            layer("a", 3_000_000, 1_000_000, 500_000, 8e-3),
+            layer("a", 3_000_000, 1_000_000, 500_000, 8e-3),
+        ];
+        let (spots, left_out) = spots(&rows);
+        assert_eq!((spots.len(), left_out), (1, LeftOut::default()));
+        assert_eq!(spots[0].count, 2);
+        assert!((spots[0].cost - 2e-9).abs() < 1e-18 && (spots[0].intensity - 8.0).abs() < 1e-12);
+        assert!((spots[0].interval.unwrap().1 - 2.25e-9).abs() < 1e-18);
+    }
+
+    #[test]
+    fn rows_without_a_place_are_counted_by_their_reason() {
+        let mut missing = layer("b", 5, 0, 5, 1.0);
+        (missing.energy_j, missing.status) = (None, Status::Unavailable);
+        let rows =
+            [layer("a", 0, 0, 8, 1.0), missing, layer("c", 5, 0, 5, -1.0), layer("d", 5, 0, 5, f64::NAN)];
+        let (spots, left_out) = spots(&rows);
+        assert!(spots.is_empty());
+        assert_eq!(left_out, LeftOut { no_flops: 1, no_energy: 1, not_positive: 2 });
+    }
 }

@@ -1,7 +1,7 @@
 //! What every picture has around its data: title, device and meter, banners, legend and notes.
 
 use crate::report::{Phase, RunReport, Status};
-use crate::trace::MeterStatus;
+use crate::trace::{MeterRecord, MeterStatus};
 
 use super::drawing::{Align, Drawing};
 use super::palette::{BANNER, BANNER_EDGE, Fill, INK, KindStyle, QUIET};
@@ -144,11 +144,9 @@ fn marks(report: &RunReport) -> Vec<String> {
     if report.emulated {
         marks.push("EMULATED: a stand-in library gave these numbers, no real device was read".to_string());
     }
-    let meter = report.meters.iter().find(|m| m.id == report.primary_meter);
-    let by_model = meter.is_some_and(|m| m.status == MeterStatus::Estimated);
     let rows = report.layers.iter().filter(|l| l.status == Status::Estimated).count();
-    if by_model {
-        let error = meter.and_then(|m| m.systematic_relative);
+    if by_model(report) {
+        let error = primary_meter(report).and_then(|m| m.systematic_relative);
         let error = error.map(|e| format!("; ±{} systematic", short_percent(e))).unwrap_or_default();
         marks.push(format!("ESTIMATED: modelled, not measured{error}"));
     } else if rows > 0 {
@@ -160,12 +158,21 @@ fn marks(report: &RunReport) -> Vec<String> {
     marks
 }
 
-/// What the intervals leave out, where the meter has an error common to all its readings.
+fn primary_meter(report: &RunReport) -> Option<&MeterRecord> {
+    report.meters.iter().find(|m| m.id == report.primary_meter)
+}
+
+/// Whether a model stands in for the meter.
+pub(super) fn by_model(report: &RunReport) -> bool {
+    primary_meter(report).is_some_and(|m| m.status == MeterStatus::Estimated)
+}
+
+/// What intervals and curves leave out, where the meter has an error common to all its readings.
 pub(super) fn systematic_note(report: &RunReport) -> Option<String> {
-    let meter = report.meters.iter().find(|m| m.id == report.primary_meter)?;
+    let meter = primary_meter(report)?;
     let error = meter.systematic_relative.filter(|e| *e != 0.0)?;
     Some(format!(
-        "Not in the intervals: an error common to all readings of meter {}, ±{}.",
+        "On top of all this comes an error common to all readings of meter {}, ±{}.",
         SUBTITLE.shorten(&meter.id, LONGEST_NAME),
         short_percent(error)
     ))
@@ -185,7 +192,7 @@ fn device_text(report: &RunReport) -> String {
 
 fn meter_text(report: &RunReport) -> String {
     let id = SUBTITLE.shorten(&report.primary_meter, LONGEST_NAME);
-    match report.meters.iter().find(|m| m.id == report.primary_meter) {
+    match primary_meter(report) {
         Some(meter) => {
             format!("Energy by meter {id}, scope: {}", SUBTITLE.shorten(&meter.scope, LONGEST_NAME))
         }

@@ -12,6 +12,7 @@ mod frame;
 mod palette;
 mod place;
 mod png;
+mod power;
 mod quantity;
 mod scale;
 mod timeline;

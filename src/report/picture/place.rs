@@ -62,18 +62,24 @@ pub(super) struct Place {
 pub(super) struct Board {
     bounds: Area,
     taken: Vec<Area>,
+    thin: Vec<Area>,
     leaders: Vec<[(f64, f64); 2]>,
 }
 
 impl Board {
     /// An empty board.
     pub(super) fn new(bounds: Area) -> Self {
-        Self { bounds, taken: vec![], leaders: vec![] }
+        Self { bounds, taken: vec![], thin: vec![], leaders: vec![] }
     }
 
     /// Keeps labels off a rectangle.
     pub(super) fn take(&mut self, area: Area) {
         self.taken.push(area);
+    }
+
+    /// Keeps labels off a thin line, which leaders may cross.
+    pub(super) fn take_line(&mut self, area: Area) {
+        self.thin.push(area);
     }
 
     /// The first free place beside a point, trying rings of growing radius; none when all are taken.
@@ -113,7 +119,7 @@ impl Board {
 
     fn free(&self, place: &Place) -> bool {
         let clear = self.bounds.holds(&place.area)
-            && !self.taken.iter().any(|t| t.meets(&place.area))
+            && !self.taken.iter().chain(&self.thin).any(|t| t.meets(&place.area))
             && !self.leaders.iter().any(|l| place.area.crossed(l[0], l[1]));
         // A leader starts inside its own mark, so marks do not block it: labels do, being wider.
         let path = place.leader.is_none_or(|[from, to]| {

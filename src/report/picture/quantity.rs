@@ -108,11 +108,17 @@ pub(super) fn plain(value: f64) -> String {
         return "0".to_string();
     }
     if !(1e-6..1e7).contains(&value.abs()) {
-        return minus(format!("{value:.2e}"));
+        let text = format!("{value:.2e}");
+        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+        return minus(format!("{}e{power}", without_zeros(digits)));
     }
     let text = format!("{:.*}", decimals_for(value, 3), value);
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    minus(text.to_string())
+    minus(without_zeros(&text).to_string())
+}
+
+/// The number without zeros behind the point that say nothing.
+fn without_zeros(text: &str) -> &str {
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
 /// Decimals that show two digits of a half width beginning with 1 or 2, or one digit of another.
@@ -133,7 +139,7 @@ fn decimals_for(value: f64, digits: i32) -> usize {
 }
 
 /// The minus sign of print instead of a hyphen.
-fn minus(text: String) -> String {
+pub(super) fn minus(text: String) -> String {
     match text.strip_prefix('-') {
         Some(rest) => format!("−{rest}"),
         None => text,
@@ -186,6 +192,15 @@ mod tests {
         let milli = Prefix::of(1e-3);
         assert_eq!(value_text(0.4e-6, milli, "J"), "400 nJ");
         assert_eq!(value_text(4e-6, milli, "J"), "0.004 mJ");
+    }
+
+    #[test]
+    fn plain_numbers_have_three_digits() {
+        for (value, text) in
+            [(0.25, "0.25"), (1234.0, "1234"), (2.0, "2"), (-0.5, "−0.5"), (1e-9, "1e-9"), (1.25e8, "1.25e8")]
+        {
+            assert_eq!(plain(value), text);
+        }
     }
 
     #[test]

@@ -1,6 +1,15 @@
 //! From values to pixels, linear and logarithmic, with round ticks. No input makes them panic or hang.
 
-use super::quantity::plain;
+use super::quantity::{minus, plain};
+
+/// A place on an axis and the number that stands there.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tick {
+    /// The pixel.
+    pub(super) at: f64,
+    /// The number, with as many digits as tell it from its neighbours.
+    pub(super) text: String,
+}
 
 /// Most ticks of any axis.
 const MAX_TICKS: usize = 50;
@@ -36,7 +45,7 @@ impl Linear {
     }
 
     /// Multiples of 1, 2 or 5 times a power of ten, at most about `wanted` of them.
-    pub(super) fn ticks(&self, wanted: usize) -> Vec<f64> {
+    pub(super) fn ticks(&self, wanted: usize) -> Vec<Tick> {
         let rough = (self.high - self.low) / wanted.max(1) as f64;
         let power = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= rough * 0.999);
@@ -45,8 +54,9 @@ impl Linear {
             return vec![];
         }
         let first = (self.low / step).ceil();
-        let tick = |k: usize| (first + k as f64) * step;
-        (0..MAX_TICKS).map(tick).take_while(|t| *t <= self.high + step * 1e-6).collect()
+        let values = (0..MAX_TICKS).map(|k| (first + k as f64) * step);
+        let inside = values.take_while(|v| *v <= self.high + step * 1e-6);
+        inside.map(|v| Tick { at: self.at(v), text: step_text(v, step) }).collect()
     }
 }
 
@@ -71,37 +81,53 @@ impl Log {
     }
 
     /// Powers of ten, every other or fewer on long scales, with 2 and 5 between them on short ones.
-    pub(super) fn ticks(&self) -> Vec<f64> {
+    pub(super) fn ticks(&self) -> Vec<Tick> {
         let (low, high) = (self.0.low, self.0.high);
         let decades = high - low;
         let step = (decades / 8.0).ceil().max(1.0);
         let between: &[f64] = if decades <= 3.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let powers = (0..MAX_TICKS).map(|k| low.floor() + k as f64 * step).take_while(|p| *p <= high);
         let ticks = powers.flat_map(|p| between.iter().map(move |m| m * 10f64.powf(p)));
-        ticks.filter(|t| self.holds(*t)).collect()
+        ticks.filter(|v| self.holds(*v)).map(|v| Tick { at: self.at(v), text: plain(v) }).collect()
     }
 }
 
-/// Tick labels in one unit.
-pub(super) fn tick_text(value: f64) -> String {
+/// A multiple of a step with the decimals of that step: a tick of 1234.5 between 1234 and 1235 keeps its half.
+fn step_text(value: f64, step: f64) -> String {
     // Sums of steps leave crumbs such as 1e-17 where zero is meant.
-    plain(if value.abs() < 1e-12 { 0.0 } else { value })
+    if value.abs() < 0.5 * step {
+        return "0".to_string();
+    }
+    if value.abs() >= 1e7 || step < 1e-6 {
+        return plain(value);
+    }
+    let decimals = (-step.log10().floor()).clamp(0.0, 6.0) as usize;
+    minus(format!("{value:.decimals$}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn texts(ticks: Vec<Tick>) -> String {
+        ticks.into_iter().map(|t| t.text).collect::<Vec<_>>().join(" ")
+    }
+
     #[test]
     fn ticks_are_round_numbers() {
         let scale = Linear::new((-0.3, 4.3), (0.0, 100.0));
-        assert_eq!(scale.ticks(5), vec![0.0, 1.0, 2.0, 3.0, 4.0]);
-        assert_eq!(Log::new((0.5, 200.0), (0.0, 1.0)).ticks().len(), 9);
-        let long = Log::new((1e-3, 1e4), (0.0, 1.0)).ticks();
-        assert_eq!(
-            long.iter().map(|t| tick_text(*t)).collect::<Vec<_>>().join(" "),
-            "0.001 0.01 0.1 1 10 100 1000 10000"
-        );
+        assert_eq!(texts(scale.ticks(5)), "0 1 2 3 4");
+        let log = |low, high| texts(Log::new((low, high), (0.0, 1.0)).ticks());
+        assert_eq!(log(0.5, 200.0), "0.5 1 2 5 10 20 50 100 200");
+        assert_eq!(log(1e-3, 1e4), "0.001 0.01 0.1 1 10 100 1000 10000");
+    }
+
+    #[test]
+    fn neighbouring_ticks_never_read_alike() {
+        let linear = |low, high| texts(Linear::new((low, high), (0.0, 1.0)).ticks(5));
+        assert_eq!(linear(1234.4, 1236.6), "1234.5 1235.0 1235.5 1236.0 1236.5");
+        assert_eq!(linear(100.0, 101.0), "100.0 100.2 100.4 100.6 100.8 101.0");
+        assert_eq!(linear(-0.2, 0.2), "−0.2 −0.1 0 0.1 0.2");
     }
 
     #[test]

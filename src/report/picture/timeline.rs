@@ -9,9 +9,10 @@ use crate::trace::{Header, Span, SpanKind, Trace};
 use super::drawing::{Align, Drawing, Point};
 use super::frame::{Entry, MARGIN, Symbol, empty, footer, header, legend, systematic_note};
 use super::palette::{AXIS, GRID, INK, KindStyle, NEUTRAL, QUIET, WHITE};
-use super::place::spread;
-use super::quantity::{Prefix, plottable};
-use super::scale::{Linear, tick_text};
+use super::place::{Area, spread};
+use super::power::{Lane, Step, axis_top, lanes, readings, steps};
+use super::quantity::{Prefix, plottable, value_text};
+use super::scale::Linear;
 use super::type_setting::Face;
 
 const WIDTH: f64 = 1240.0;
@@ -23,8 +24,6 @@ const PLOT_HEIGHT: f64 = 120.0;
 const LEADER: f64 = 16.0;
 /// Below a lane: tick labels.
 const TICK_HEIGHT: f64 = 40.0;
-/// Most windows in a lane, so that turned labels fit side by side.
-const WINDOWS_PER_LANE: usize = 40;
 /// Most lanes; more rounds are left out.
 const MAX_LANES: usize = 8;
 /// Longest label.
@@ -33,28 +32,14 @@ const LABEL: Face = Face::regular(10.5);
 const HEAD: Face = Face::bold(11.5);
 const TICK: Face = Face::regular(11.0);
 
-/// Consecutive windows of one round.
-struct Lane<'a> {
-    round: usize,
-    part: usize,
-    parts: usize,
-    spans: Vec<&'a Span>,
-}
-
-/// Cumulative energy of the primary meter: time and joules.
-type Reading = (Instant, f64);
-
-/// Mean power between readings: from, to, watts.
-type Step = (Instant, Instant, f64);
-
 /// Mean power between readings of the primary meter, with the windows shaded and named.
 pub(super) fn power_over_time(report: &RunReport, trace: &Trace) -> Drawing {
     let mut drawing = Drawing::new(WIDTH);
     let y = header(&mut drawing, report, "Power over time");
-    let readings = readings(trace);
+    let readings = readings(trace, &report.primary_meter);
     let mut all = lanes(trace);
     if all.is_empty() || readings.len() < 2 {
-        let y = empty(&mut drawing, y, "the trace has no window with two readings of the primary meter.");
+        let y = empty(&mut drawing, y, "the trace has no window with two readings of this meter.");
         footer(&mut drawing, y, &[]);
         return drawing;
     }
@@ -63,11 +48,12 @@ pub(super) fn power_over_time(report: &RunReport, trace: &Trace) -> Drawing {
     let plots: Vec<(Lane<'_>, Vec<Step>)> = all
         .into_iter()
         .map(|lane| {
-            let steps = steps(&lane, &readings);
+            let pixel = (lane.end() - lane.start()).value() / (WIDTH - 2.0 * MARGIN - AXIS_WIDTH);
+            let steps = steps(&lane, &readings, pixel);
             (lane, steps)
         })
         .collect();
-    let top = highest_power(&plots);
+    let top = axis_top(plots.iter().flat_map(|(_, steps)| steps));
     let idle = report.idle.power_w.map(|e| e.value.value()).filter(|w| plottable(*w));
     let top = idle.map_or(top, |w| top.max(w * 1.1));
     let spans: Vec<&Span> = plots.iter().flat_map(|(lane, _)| lane.spans.iter().copied()).collect();
@@ -79,79 +65,6 @@ pub(super) fn power_over_time(report: &RunReport, trace: &Trace) -> Drawing {
     }
     footer(&mut drawing, y - 10.0, &notes(report, trace, &plots, lanes_in_trace));
     drawing
-}
-
-/// Readings of the primary meter in order of time.
-fn readings(trace: &Trace) -> Vec<Reading> {
-    let mine = trace.samples.iter().filter(|s| s.meter == trace.header.primary_meter);
-    let mut readings: Vec<Reading> =
-        mine.map(|s| (s.at, s.energy.value())).filter(|(_, e)| plottable(*e)).collect();
-    readings.sort_by_key(|(at, _)| *at);
-    readings
-}
-
-/// Windows by round, each round cut into lanes of about equal numbers of windows.
-fn lanes(trace: &Trace) -> Vec<Lane<'_>> {
-    let mut spans: Vec<&Span> = trace.spans.iter().filter(|s| s.end > s.start).collect();
-    spans.sort_by_key(|s| s.start);
-    let mut lanes = vec![];
-    for round in spans.chunk_by(|a, b| a.round == b.round) {
-        let parts = round.len().div_ceil(WINDOWS_PER_LANE);
-        let each = round.len().div_ceil(parts);
-        for (part, spans) in round.chunks(each).enumerate() {
-            let number = spans.first().map_or(0, |s| s.round);
-            lanes.push(Lane { round: number, part, parts, spans: spans.to_vec() });
-        }
-    }
-    lanes
-}
-
-impl Lane<'_> {
-    fn start(&self) -> Instant {
-        self.spans.iter().map(|s| s.start).min().unwrap_or_default()
-    }
-
-    fn end(&self) -> Instant {
-        self.spans.iter().map(|s| s.end).max().unwrap_or_default()
-    }
-}
-
-/// Mean power between readings at least a pixel apart. A counter's difference over two such readings is exact
-/// however many lie between; readings at the edges of windows always count, so that windows do not mix.
-fn steps(lane: &Lane<'_>, readings: &[Reading]) -> Vec<Step> {
-    let (start, end) = (lane.start(), lane.end());
-    let pixel = (end - start).value() / (WIDTH - 2.0 * MARGIN - AXIS_WIDTH);
-    let mut edges: Vec<Instant> = lane.spans.iter().flat_map(|s| [s.start, s.end]).collect();
-    edges.sort_unstable();
-    let mut kept: Vec<(Reading, bool)> = vec![];
-    let first = readings.partition_point(|(at, _)| *at < start);
-    for reading in readings.iter().skip(first).take_while(|(at, _)| *at <= end) {
-        let edge = edges.binary_search(&reading.0).is_ok();
-        let near = |(last, _): &(Reading, bool)| (reading.0 - last.0).value() < pixel;
-        if edge && kept.last().is_some_and(|last| near(last) && !last.1) {
-            kept.pop();
-        }
-        if edge || !kept.last().is_some_and(near) {
-            kept.push((*reading, edge));
-        }
-    }
-    let step = |pair: &[(Reading, bool)]| match pair {
-        [((from, a), _), ((to, b), _)] if to > from => Some((*from, *to, (b - a) / (*to - *from).value())),
-        _ => None,
-    };
-    let wide = |s: &Step| (s.1 - s.0).value() >= 0.5 * pixel && plottable(s.2);
-    kept.windows(2).filter_map(step).filter(wide).collect()
-}
-
-/// The top of the power axis: all but the highest half per cent of steps, which may be two readings too close
-/// together; a step above it is drawn with an arrow.
-fn highest_power(plots: &[(Lane<'_>, Vec<Step>)]) -> f64 {
-    let mut powers: Vec<f64> = plots.iter().flat_map(|(_, steps)| steps.iter().map(|s| s.2)).collect();
-    powers.sort_by(f64::total_cmp);
-    let highest = powers.last().copied().unwrap_or(0.0);
-    let usual = powers.get(powers.len() * 199 / 200).copied().unwrap_or(highest);
-    let top = if highest > 2.0 * usual { usual } else { highest };
-    if top > 0.0 { top * 1.1 } else { 1.0 }
 }
 
 /// What all lanes have in common.
@@ -183,9 +96,9 @@ fn draw_lane(drawing: &mut Drawing, y: f64, lane: &Lane<'_>, steps: &[Step], vie
     for ((span, name), place) in lane.spans.iter().zip(&names).zip(&places) {
         let (from, to) = (x(span.start), x(span.end));
         let (shade, edge) = span_inks(view.header, span);
-        drawing.block((from, top), (to, bottom), shade);
+        drawing.block((from, top), (to.max(from + 1.0), bottom), shade);
         // A gap keeps windows apart that follow each other at once.
-        drawing.block((from + 0.5, top - 4.0), ((to - 0.5).max(from + 0.5), top), edge);
+        drawing.block((from + 0.5, top - 4.0), ((to - 0.5).max(from + 1.5), top), edge);
         if level {
             drawing.text((*place, base - LABEL.size * 0.7), Align::Middle, LABEL, INK, name);
         } else {
@@ -193,7 +106,7 @@ fn draw_lane(drawing: &mut Drawing, y: f64, lane: &Lane<'_>, steps: &[Step], vie
             drawing.line((*place, base), ((from + to) / 2.0, top - 4.0), AXIS, 0.8);
         }
     }
-    axes(drawing, &across, Area4 { left, right, top, bottom }, view);
+    axes(drawing, &across, Area { left, right, top, bottom }, view);
     power_line(drawing, steps, x, &Linear::new((0.0, view.top), (bottom, top)), view.top);
     bottom + TICK_HEIGHT
 }
@@ -227,30 +140,21 @@ fn centres(lane: &Lane<'_>, x: impl Fn(Instant) -> f64, level: bool, (left, righ
     spread(&middles, spacing, (left + spacing / 2.0, right - spacing / 2.0))
 }
 
-/// The edges of a plot.
-#[derive(Clone, Copy)]
-struct Area4 {
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-}
-
-fn axes(drawing: &mut Drawing, across: &Linear, area: Area4, view: &LaneView<'_>) {
-    let Area4 { left, right, top, bottom } = area;
+fn axes(drawing: &mut Drawing, across: &Linear, area: Area, view: &LaneView<'_>) {
+    let Area { left, right, top, bottom } = area;
     let prefix = Prefix::of(view.top);
     let up = Linear::new((0.0, view.top / prefix.factor), (bottom, top));
     for tick in up.ticks(4) {
-        let y = up.at(tick);
+        let y = tick.at;
         drawing.line((left, y), (right, y), GRID, 1.0);
-        drawing.text((left - 7.0, y), Align::End, TICK, QUIET, &tick_text(tick));
+        drawing.text((left - 7.0, y), Align::End, TICK, QUIET, &tick.text);
     }
     for tick in across.ticks(10) {
-        let x = across.at(tick);
+        let x = tick.at;
         drawing.line((x, bottom), (x, bottom + 4.0), AXIS, 1.0);
         // A label at the very edge would leave the picture.
         if x <= right - 6.0 {
-            drawing.text((x, bottom + 13.0), Align::Middle, TICK, QUIET, &tick_text(tick));
+            drawing.text((x, bottom + 13.0), Align::Middle, TICK, QUIET, &tick.text);
         }
     }
     drawing.frame((left, top), (right, bottom), AXIS, 1.0);
@@ -265,15 +169,15 @@ fn axes(drawing: &mut Drawing, across: &Linear, area: Area4, view: &LaneView<'_>
 
 fn power_line(drawing: &mut Drawing, steps: &[Step], x: impl Fn(Instant) -> f64, up: &Linear, top: f64) {
     let points: Vec<Point> =
-        steps.iter().flat_map(|s| [(x(s.0), up.at(s.2)), (x(s.1), up.at(s.2))]).collect();
+        steps.iter().flat_map(|s| [(x(s.from), up.at(s.watts)), (x(s.to), up.at(s.watts))]).collect();
     if points.is_empty() {
         return;
     }
     drawing.path(points.clone(), WHITE.mix(0.7), 3.0);
     drawing.path(points, INK, 1.2);
-    for (from, to, power) in steps.iter().filter(|s| s.2 > top || s.2 < 0.0) {
-        let middle = (x(*from) + x(*to)) / 2.0;
-        let (tip, base) = if *power > top { (up.at(top), 7.0) } else { (up.at(0.0), -7.0) };
+    for step in steps.iter().filter(|s| s.watts > top || s.watts < 0.0) {
+        let middle = (x(step.from) + x(step.to)) / 2.0;
+        let (tip, base) = if step.watts > top { (up.at(top), 7.0) } else { (up.at(0.0), -7.0) };
         drawing.area(vec![(middle, tip), (middle - 4.0, tip + base), (middle + 4.0, tip + base)], INK);
     }
 }
@@ -327,7 +231,7 @@ fn entries(header: &Header, spans: &[&Span], idle: Option<f64>) -> Vec<Entry> {
     let mut entries =
         vec![Entry { text: "mean power between readings".to_string(), symbol: Symbol::Line(INK, 1.6) }];
     if let Some(watts) = idle {
-        let text = format!("idle power, {}", super::quantity::value_text(watts, Prefix::of(watts), "W"));
+        let text = format!("idle power, {}", value_text(watts, Prefix::of(watts), "W"));
         entries.push(Entry { text, symbol: Symbol::Dashes(IDLE) });
     }
     for span in spans {
