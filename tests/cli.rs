@@ -8,13 +8,14 @@ use assert_cmd::assert::Assert;
 use serde_json::Value;
 
 use crate::schema::assert_valid;
-use crate::support::program::{layerjoule, lenet, repository};
+use crate::support::program::{layerjoule, lenet, repository, shared};
 
 /// Options that make a run as short as it can be and still be one.
 const SHORT: [&str; 10] =
     ["--meter", "modelled", "--rounds", "2", "--window", "10ms", "--settle", "5ms", "--warm-up", "20ms"];
 
 fn profile(network: &Path, out: &Path, more: &[&str]) -> Assert {
+    let _machine = shared();
     layerjoule().arg("profile").arg(network).args(SHORT).arg("--out").arg(out).args(more).assert()
 }
 
@@ -100,6 +101,7 @@ fn a_full_disk_ends_the_run_with_what_was_written_intact() {
     let dir = tempfile::tempdir().unwrap();
     let (network, out) = (lenet(dir.path()), dir.path().join("out"));
     let program = assert_cmd::cargo::cargo_bin!("layerjoule");
+    let machine = shared();
     let output = Process::new("sh")
         // 8 blocks of 512 bytes; the signal is ignored, so that the write itself fails.
         .args(["-c", "trap '' XFSZ; ulimit -f 24; exec \"$0\" \"$@\""])
@@ -111,6 +113,7 @@ fn a_full_disk_ends_the_run_with_what_was_written_intact() {
         .arg(&out)
         .output()
         .unwrap();
+    drop(machine);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{error}");
     assert!(error.contains("trace.jsonl: cannot write the trace"), "{error}");
@@ -131,6 +134,7 @@ fn a_full_disk_ends_the_run_with_what_was_written_intact() {
 fn ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let (network, out) = (lenet(dir.path()), dir.path().join("out"));
+    let machine = shared();
     let mut child = Process::new(assert_cmd::cargo::cargo_bin!("layerjoule"))
         .arg("profile")
         .arg(&network)
@@ -145,6 +149,7 @@ fn ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on() {
     let killed = Process::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(machine);
     let run = run_file(&out);
     assert_valid(&run);
     assert!(run["layers"][0]["windows"].as_u64().unwrap() >= 2);

@@ -1,7 +1,8 @@
 //! The integration tests, one binary.
 #![allow(
+    clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "clippy allows it in test functions only, and helpers serve tests too"
+    reason = "clippy allows them in test functions only, and helpers serve tests too"
 )]
 
 mod architecture;

@@ -8,7 +8,7 @@ use layerjoule::meter::{MeterChoice, choose, host_meters, powercap_meters};
 use layerjoule::trace::{MeterStatus, SpanKind};
 
 use crate::support::injected::{Injector, Tree};
-use crate::support::program::{layerjoule, lenet, shared_data};
+use crate::support::program::{alone, layerjoule, lenet, shared_data};
 
 /// Ids and scopes of what a tree offers.
 fn meters_of(tree: &str) -> Option<Vec<(String, String)>> {
@@ -112,6 +112,7 @@ fn injected_per_execution(trace: &layerjoule::trace::Trace, signature: usize, in
 
 #[test]
 fn layer_energies_are_those_that_another_process_injected() {
+    let _machine = alone();
     let dir = tempfile::tempdir().unwrap();
     let root: PathBuf = dir.path().join("sys");
     // 200 J: at 30 to 70 W the counter wraps about every 4 s, inside several windows of half a second.
@@ -160,6 +161,7 @@ fn wraps_inside_windows(trace: &layerjoule::trace::Trace, injector: &Injector, r
 
 #[test]
 fn a_counter_that_vanishes_ends_the_run_and_keeps_its_windows() {
+    let _machine = alone();
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("sys");
     let injector = Injector::start(&root, 262_143_328_850);

@@ -123,13 +123,26 @@ pub(super) fn run(arguments: &ProfileArguments) -> anyhow::Result<Exit> {
             super::print(&String::from_utf8(csv)?)?;
         }
     }
-    super::complain(&format!("written to {}", outcome.dir.display()));
     Ok(ending(&outcome))
 }
 
 fn ending(outcome: &Outcome) -> Exit {
+    let dir = outcome.dir.display();
+    let written = match &outcome.unwritten {
+        None => {
+            super::complain(&format!("written to {dir}"));
+            Exit::Done
+        }
+        Some(error) => {
+            super::complain(&format!(
+                "error: {error}\nthe recording is kept; when that is mended, `layerjoule report {dir} --out DIR` \
+                 writes the rest"
+            ));
+            Exit::Environment
+        }
+    };
     match &outcome.ended_early {
-        None => Exit::Done,
+        None => written,
         Some(RecordError::Stopped) => {
             super::complain("interrupted; the finished windows are kept, the same command goes on");
             Exit::Interrupted

@@ -3,8 +3,8 @@
 use crate::clock::Instant;
 use crate::units::{Joules, Seconds, Watts};
 
-/// Interval over which a rate is believed: much longer than any counter's jitter.
-const RATE_INTERVAL: Seconds = Seconds::new(0.02);
+/// Interval over which a rate is believed: much longer than a counter's jitter and a pause of its reader.
+const RATE_INTERVAL: Seconds = Seconds::new(0.2);
 
 /// A missed wrap is possible when this many times the fastest rate seen would have filled the range.
 const RATE_MARGIN: f64 = 4.0;
@@ -42,7 +42,7 @@ pub(super) enum CounterFault {
         range: u64,
     },
     /// So much time passed that a whole wrap may have been missed.
-    #[error("{seconds:.0} s between two readings: the counter may have wrapped unseen")]
+    #[error("{seconds:.2} s between two readings: the counter may have wrapped unseen")]
     TooLong {
         /// Time between the readings.
         seconds: f64,
@@ -106,8 +106,8 @@ impl WrappingCounter {
 
     /// Whether a whole range may have passed unseen, at [`RATE_MARGIN`] times the fastest rate seen.
     fn could_have_wrapped(&self, elapsed: Seconds) -> bool {
-        let fastest = self.fastest.map_or(MOST_PLAUSIBLE, |rate| rate * RATE_MARGIN);
-        fastest * elapsed > Joules::from_microjoules(self.range as f64)
+        let fastest = self.fastest.map(|rate| rate * RATE_MARGIN).filter(|&rate| rate < MOST_PLAUSIBLE);
+        fastest.unwrap_or(MOST_PLAUSIBLE) * elapsed > Joules::from_microjoules(self.range as f64)
     }
 
     fn note_rate(&mut self, now: Instant) {

@@ -90,6 +90,8 @@ pub struct Outcome {
     pub dir: PathBuf,
     /// Why it ended early, if it did.
     pub ended_early: Option<RecordError>,
+    /// Why run file, tables or pictures are not there; the trace is, and can be rendered later.
+    pub unwritten: Option<OutputError>,
 }
 
 /// Why there is no profile.
@@ -200,8 +202,8 @@ pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, Pr
     };
     let Recording { trace, error } = record(session, trace, &mut schedule, &mut writer);
     let report = run_report(&trace);
-    output::write_report(&dir, &report, Some(&trace))?;
-    Ok(Outcome { report, dir, ended_early: error })
+    let unwritten = output::write_report(&dir, &report, Some(&trace)).err();
+    Ok(Outcome { report, dir, ended_early: error, unwritten })
 }
 
 /// A recording about to begin or to go on.

@@ -185,7 +185,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(dir)
         .map_err(io("write"))?;
-    file.write_all(bytes).map_err(io("write"))?;
+    file.as_file_mut().write_all(bytes).map_err(io("write"))?;
     file.as_file().sync_all().map_err(io("write"))?;
     file.persist(path).map_err(|e| io("write")(e.error))?;
     Ok(())

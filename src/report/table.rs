@@ -88,7 +88,7 @@ fn layers(report: &RunReport, most: usize) -> String {
 fn layer_cells(row: &LayerRow) -> [String; 8] {
     let per_flop = row.energy_j.filter(|_| row.flops + row.flops_elementwise > 0).map(|e| {
         let flops = (row.flops + row.flops_elementwise) as f64;
-        si::digits(e.value.value() / flops * 1e12, 3)
+        si::plain(e.value.value() / flops * 1e12)
     });
     [
         shorten(&row.name, 36),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use assert_cmd::Command;
 
@@ -10,6 +11,18 @@ pub(crate) fn layerjoule() -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("layerjoule"));
     command.env_remove("RUST_BACKTRACE").timeout(std::time::Duration::from_secs(240));
     command
+}
+
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// The machine shared with other runs of the program.
+pub(crate) fn shared() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The machine for one run alone: its counter is a thread that must get its turns.
+pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A file of the repository.

@@ -6,9 +6,9 @@ use crate::stats::Estimate;
 
 use super::drawing::{Align, Drawing};
 use super::palette::{AXIS, BAND, FAINT, Fill, GRID, INK, KindStyle, LIGHT, NEUTRAL, QUIET, WHITE};
-use super::quantity::{Prefix, estimate_text, percent_text, plottable, value_text};
 use super::scale::Linear;
 use super::type_setting::Face;
+use crate::report::si::{Prefix, estimate_text, percent_text, plottable, value_text};
 
 /// A line of the table.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use super::bars::{Reading, Row, Table};
 use super::drawing::Drawing;
 use super::frame::{MARGIN, by_model, empty, footer, has_phases, header, phase_text, systematic_note};
 use super::palette::KindStyle;
-use super::quantity::{percent_text, plottable};
+use crate::report::si::{percent_text, plottable};
 
 /// Width of a picture with one table.
 const WIDTH: f64 = 1080.0;

@@ -8,9 +8,9 @@ use super::frame::{
 };
 use super::palette::{AXIS, Fill, GRID, INK, KindStyle, QUIET};
 use super::place::{Area, Board};
-use super::quantity::{Prefix, plottable};
 use super::scale::Log;
 use super::type_setting::Face;
+use crate::report::si::{Prefix, plottable};
 
 const WIDTH: f64 = 1080.0;
 const PLOT_HEIGHT: f64 = 560.0;

@@ -5,8 +5,8 @@ use crate::trace::{MeterRecord, MeterStatus};
 
 use super::drawing::{Align, Drawing};
 use super::palette::{BANNER, BANNER_EDGE, Fill, INK, KindStyle, QUIET};
-use super::quantity::short_percent;
 use super::type_setting::{Face, LINE};
+use crate::report::si::short_percent;
 
 /// White around everything.
 pub(super) const MARGIN: f64 = 28.0;

@@ -13,7 +13,6 @@ mod palette;
 mod place;
 mod png;
 mod power;
-mod quantity;
 mod scale;
 mod timeline;
 mod type_setting;

@@ -3,7 +3,7 @@
 use crate::clock::Instant;
 use crate::trace::{Span, Trace};
 
-use super::quantity::plottable;
+use crate::report::si::plottable;
 
 /// Most windows in a lane, so that turned labels fit side by side.
 const WINDOWS_PER_LANE: usize = 40;

@@ -1,6 +1,6 @@
 //! From values to pixels, linear and logarithmic, with round ticks. No input makes them panic or hang.
 
-use super::quantity::{minus, plain};
+use crate::report::si::{minus, plain};
 
 /// A place on an axis and the number that stands there.
 #[derive(Debug, Clone, PartialEq)]

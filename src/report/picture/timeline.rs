@@ -11,9 +11,9 @@ use super::frame::{Entry, MARGIN, Symbol, empty, footer, header, legend, systema
 use super::palette::{AXIS, GRID, INK, KindStyle, NEUTRAL, QUIET, WHITE};
 use super::place::{Area, spread};
 use super::power::{Lane, Step, axis_top, lanes, readings, steps};
-use super::quantity::{Prefix, plottable, value_text};
 use super::scale::Linear;
 use super::type_setting::Face;
+use crate::report::si::{Prefix, plottable, value_text};
 
 const WIDTH: f64 = 1240.0;
 /// Left of the lanes: tick labels and the turned title.
