@@ -9,6 +9,7 @@ mod architecture;
 mod cli;
 mod conformance;
 mod networks;
+mod onnx;
 mod pictures;
 mod pipeline;
 mod powercap;

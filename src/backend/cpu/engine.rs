@@ -30,10 +30,17 @@ impl CpuBackend {
         if threads == 0 {
             return Err(failed("threads: expected at least 1, found 0".to_string()));
         }
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("layerjoule-cpu-{index}"))
+        let builder = || {
+            ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .thread_name(|index| format!("layerjoule-cpu-{index}"))
+        };
+        // The calling thread works too, so that a launch of a small layer wakes nobody. A thread serves one pool
+        // for ever; where it already does, all threads are new.
+        let pool = builder()
+            .use_current_thread()
             .build()
+            .or_else(|_| builder().build())
             .map_err(|e| failed(format!("cannot start {threads} threads: {e}; ask for fewer")))?;
         Ok(Self { threads, pool: Arc::new(pool), name })
     }

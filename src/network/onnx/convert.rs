@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use rten_onnx::onnx::NodeProto;
 
-use super::constant::Constant;
+use super::fold::unfolds;
 use super::graph::{label, origin};
-use super::node::{Node, Outcome, Step, Tensor, Value};
+use super::node::{GraphFacts, Node, Outcome, Step, Tensor, Value};
 use super::{dense, elementwise, fold, reshape, window};
 use crate::network::{Definition, INPUT, LayerDefinition, LayerKind, NetworkError, Problem, output_shape};
 
@@ -127,28 +127,21 @@ fn convert(node: &Node) -> Result<Outcome, Problem> {
 /// The conversion of one graph, node by node in order of execution.
 pub(super) struct Converter<'a> {
     definition: Definition,
-    opset: i64,
-    file_batch: Option<usize>,
+    graph: GraphFacts,
     values: HashMap<&'a str, Value>,
     names: Names<'a>,
-    /// Elements that constant folding may still make.
-    fold_budget: usize,
 }
 
 impl<'a> Converter<'a> {
     /// `definition` states the input; `values` holds it and the initializers by name; `nodes` are those to be
-    /// converted; `file_size` is in bytes.
+    /// converted.
     pub(super) fn new(
         definition: Definition,
-        opset: i64,
-        file_batch: Option<usize>,
+        graph: GraphFacts,
         values: HashMap<&'a str, Value>,
         nodes: impl Iterator<Item = &'a NodeProto>,
-        file_size: usize,
     ) -> Self {
-        // A small file must not unfold into a large network: folding rearranges what the file holds.
-        let fold_budget = file_size.saturating_add(1 << 20);
-        Self { definition, opset, file_batch, values, names: Names::new(nodes), fold_budget }
+        Self { definition, graph, values, names: Names::new(nodes) }
     }
 
     /// Converts a node whose inputs are converted.
@@ -165,24 +158,18 @@ impl<'a> Converter<'a> {
         let known = known_attributes(node)?;
         // Every name is defined, and in order: the execution order was made from them.
         let inputs = node.input.iter().map(|name| self.values.get(name.as_str())).collect();
-        let outcome = convert(&Node::new(node, inputs, known, self.opset, self.file_batch)?)?;
+        let outcome = convert(&Node::new(node, inputs, known, self.graph)?)?;
         let value = match outcome {
             Outcome::Value(value) => value,
             Outcome::Layers(steps) => Value::Tensor(self.push(index, node, steps)?),
         };
         if let Value::Constant(constant) = &value {
-            self.spend(constant)?;
+            self.graph.fold_budget =
+                self.graph.fold_budget.checked_sub(constant.stored()).ok_or_else(unfolds)?;
         }
         if let Some(output) = node.output.first().filter(|name| !name.is_empty()) {
             self.values.insert(output, value);
         }
-        Ok(())
-    }
-
-    fn spend(&mut self, constant: &Constant) -> Result<(), Problem> {
-        self.fold_budget = self.fold_budget.checked_sub(constant.stored()).ok_or_else(|| {
-            Problem::invalid("the constants that the graph computes are far larger than the file")
-        })?;
         Ok(())
     }
 

@@ -112,9 +112,9 @@ pub(super) fn lrn(node: &Node) -> Result<Outcome, Problem> {
 /// Softmax. Before operator set 13 all axes from `axis` on are one.
 pub(super) fn softmax(node: &Node) -> Result<Outcome, Problem> {
     let input = node.tensor(0)?;
-    let axis = node.int("axis")?.unwrap_or(if node.opset < 13 { 1 } else { -1 });
+    let axis = node.int("axis")?.unwrap_or(if node.graph.opset < 13 { 1 } else { -1 });
     let axis = node.item_axis(axis, input)?;
-    if node.opset >= 13 {
+    if node.graph.opset >= 13 {
         return Ok(Step::new(LayerKind::Softmax { axis }, &[input]).into());
     }
     let (kept, joined) = input.shape.split_at(axis);

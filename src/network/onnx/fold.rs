@@ -8,6 +8,11 @@ use crate::network::{LayerKind, Problem, output_shape, shape_text};
 
 use rten_onnx::onnx::DataType;
 
+/// The error of constants that outgrow their file.
+pub(super) fn unfolds() -> Problem {
+    Problem::invalid("the constants that the graph computes are far larger than the file")
+}
+
 /// The result of a node whose inputs are all constants.
 pub(super) fn fold(node: &Node) -> Result<Constant, Problem> {
     let first = || node.required_constant(0);
@@ -165,11 +170,15 @@ fn concat(node: &Node) -> Result<Constant, Problem> {
         return Err(Problem::mismatch("axis of Concat over constants", 0, axis));
     }
     let shape = output_shape(&LayerKind::Concat { axis: 0 }, &shapes)?;
+    let count = volume(&shape)?;
+    if count > node.graph.fold_budget {
+        return Err(unfolds());
+    }
     if parts.iter().all(|part| matches!(part.data, Data::Integers(_))) {
         let lists = parts.iter().map(|part| part.as_integers("input of Concat"));
         return Ok(Constant::integers(shape, lists.collect::<Result<Vec<_>, _>>()?.concat()));
     }
-    let mut floats = Vec::new();
+    let mut floats = Vec::with_capacity(count);
     for part in parts {
         floats.extend_from_slice(&part.as_floats("input of Concat")?);
     }

@@ -33,7 +33,7 @@ use rten_onnx::onnx::{DataType, GraphProto, ModelProto, ValueInfoProto};
 
 use self::constant::decode;
 use self::convert::Converter;
-use self::node::{Tensor, Value};
+use self::node::{GraphFacts, Tensor, Value};
 use super::shape::volume;
 use super::{Definition, INPUT, NetworkError, Origin, Problem};
 
@@ -87,7 +87,10 @@ pub fn definition(file: &str, bytes: &[u8], sha256: &str) -> Result<Definition, 
         layers: Vec::new(),
     };
     let nodes = order.iter().map(|&index| &graph.node[index]);
-    let mut converter = Converter::new(definition, opset, input.batch, values, nodes, bytes.len());
+    // A small file must not unfold into a large network: folding rearranges what the file holds.
+    let fold_budget = bytes.len().saturating_add(1 << 20);
+    let facts = GraphFacts { opset, batch: input.batch, fold_budget };
+    let mut converter = Converter::new(definition, facts, values, nodes);
     for &index in &order {
         converter.node(index, &graph.node[index])?;
     }

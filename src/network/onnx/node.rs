@@ -68,13 +68,21 @@ impl From<Step> for Outcome {
     }
 }
 
-/// A node with what it reads.
-pub(super) struct Node<'a> {
-    pub(super) op: &'a str,
+/// What a node must know of its graph.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GraphFacts {
     /// Version of the operator set.
     pub(super) opset: i64,
     /// The batch size that the file was exported for, where it fixes one.
-    pub(super) file_batch: Option<usize>,
+    pub(super) batch: Option<usize>,
+    /// Elements that constant folding may still make.
+    pub(super) fold_budget: usize,
+}
+
+/// A node with what it reads.
+pub(super) struct Node<'a> {
+    pub(super) op: &'a str,
+    pub(super) graph: GraphFacts,
     inputs: Vec<Option<&'a Value>>,
     attributes: HashMap<&'a str, &'a AttributeProto>,
 }
@@ -88,8 +96,7 @@ impl<'a> Node<'a> {
         node: &'a NodeProto,
         inputs: Vec<Option<&'a Value>>,
         known: &[&str],
-        opset: i64,
-        file_batch: Option<usize>,
+        graph: GraphFacts,
     ) -> Result<Self, Problem> {
         let mut attributes = HashMap::new();
         for attribute in &node.attribute {
@@ -102,7 +109,8 @@ impl<'a> Node<'a> {
                 return Err(Problem::invalid(format!("attribute \"{name}\" is given twice")));
             }
         }
-        Ok(Self { op: node.op_type.as_deref().unwrap_or_default(), opset, file_batch, inputs, attributes })
+        let op = node.op_type.as_deref().unwrap_or_default();
+        Ok(Self { op, graph, inputs, attributes })
     }
 
     /// All inputs that are given.

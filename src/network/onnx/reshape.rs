@@ -23,7 +23,7 @@ pub(super) fn reshape(node: &Node) -> Result<Outcome, Problem> {
     let keeps_batch = match first {
         Integer::Batch | Integer::Known(-1) => true,
         Integer::Known(0) => !allow_zero,
-        Integer::Known(value) => node.file_batch.is_some_and(|batch| batch as i64 == *value),
+        Integer::Known(value) => node.graph.batch.is_some_and(|batch| batch as i64 == *value),
     };
     let known = |integer: &Integer| match integer {
         Integer::Known(value) => Ok(*value),
@@ -88,7 +88,7 @@ pub(super) fn resize(node: &Node) -> Result<Outcome, Problem> {
     // The batch stands for itself as a size that is never removed.
     let mut full = vec![usize::MAX];
     full.extend(&input.shape);
-    if node.op == "Squeeze" && axes(node)?.is_none() && node.file_batch == Some(1) {
+    if node.op == "Squeeze" && axes(node)?.is_none() && node.graph.batch == Some(1) {
         return Err(node.mixes_items("without axes would remove axis 0", &input.shape));
     }
     let resized = resized(node, &full)?;
