@@ -1,5 +1,8 @@
 //! The ONNX reader: operators with hand-made answers, damaged files, and the light models of the ONNX project.
 
+// Clippy allows these in test functions only, not in what they call.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 #[path = "support/onnx_builder.rs"]
 mod builder;
 mod damaged;

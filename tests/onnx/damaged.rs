@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::builder::{Model, float_attr, floats, int_attr, ints, ints_attr, tensor_attr};
 
 /// A small network with every part of a file that the reader looks at.
-pub fn small() -> Vec<u8> {
+pub(crate) fn small() -> Vec<u8> {
     Model::new(9, &[2, 8, 8])
         .floats("w", &[4, 2, 3, 3], &[0.5; 72])
         .floats("s", &[4], &[1.0; 4])
@@ -39,7 +39,7 @@ fn survive(bytes: &[u8]) {
 }
 
 /// Some bytes changed, removed or doubled.
-pub fn mutate(bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
+pub(crate) fn mutate(bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for _ in 0..=rng.below(6) {
         let at = rng.below(bytes.len().max(1)).min(bytes.len().saturating_sub(1));

@@ -88,6 +88,22 @@ fn a_channel_shuffle_computed_from_the_shape_is_folded() {
 }
 
 #[test]
+fn a_cast_of_a_constant_changes_its_kind_of_number_or_nothing() {
+    // 16 is BFLOAT16, 7 INT64; -2.5 and 2.5 are cut to -2 and 2, whose sum with 3 is 1 and 5.
+    let model = Model::new(13, &[2])
+        .floats("c", &[2], &[-2.5, 2.5])
+        .ints("three", &[3])
+        .node_with("Cast c -> i", vec![int_attr("to", 7)])
+        .node("Add i three -> s")
+        .node_with("Cast s -> f", vec![int_attr("to", 1)])
+        .node_with("Cast f -> g", vec![int_attr("to", 16)])
+        .node("Add x g -> y");
+    assert_eq!(super::stored(&read(&model), 0, layerjoule::network::Role::Operand), [1.0, 5.0]);
+    let text = Model::new(13, &[2]).ints("c", &[1]).node_with("Cast c -> d", vec![int_attr("to", 8)]);
+    assert_contains(&refused(&text.node("Add x d -> y")), &["target of Cast over a constant", "STRING"]);
+}
+
+#[test]
 fn what_computes_with_the_batch_or_mixes_its_items_is_refused() {
     let twice = Model::new(13, &[4])
         .ints("two", &[2])

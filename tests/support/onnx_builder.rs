@@ -9,25 +9,25 @@ use rten_onnx::onnx::{
 
 /// A size of the input: a number or a symbol.
 #[derive(Clone, Copy)]
-pub enum Dim {
+pub(crate) enum Dim {
     Known(i64),
     Symbol(&'static str),
 }
 
 /// A model with one float input `x`.
-pub struct Model {
-    pub proto: ModelProto,
+pub(crate) struct Model {
+    pub(crate) proto: ModelProto,
 }
 
 impl Model {
     /// Input `x` of shape N x `item`, output `y`.
-    pub fn new(opset: i64, item: &[i64]) -> Self {
+    pub(crate) fn new(opset: i64, item: &[i64]) -> Self {
         let dims: Vec<Dim> =
             [Dim::Symbol("N")].into_iter().chain(item.iter().map(|&d| Dim::Known(d))).collect();
         Self::with_input(opset, &dims)
     }
 
-    pub fn with_input(opset: i64, dims: &[Dim]) -> Self {
+    pub(crate) fn with_input(opset: i64, dims: &[Dim]) -> Self {
         let graph = GraphProto {
             input: vec![info("x", DataType::FLOAT, dims)],
             output: vec![info("y", DataType::FLOAT, &[])],
@@ -43,28 +43,28 @@ impl Model {
         Self { proto }
     }
 
-    pub fn graph(&mut self) -> &mut GraphProto {
+    pub(crate) fn graph(&mut self) -> &mut GraphProto {
         self.proto.graph.as_mut().unwrap()
     }
 
     /// An initializer in the typed field.
-    pub fn floats(mut self, name: &str, dims: &[i64], data: &[f32]) -> Self {
+    pub(crate) fn floats(mut self, name: &str, dims: &[i64], data: &[f32]) -> Self {
         self.graph().initializer.push(floats(name, dims, data));
         self
     }
 
-    pub fn ints(mut self, name: &str, data: &[i64]) -> Self {
+    pub(crate) fn ints(mut self, name: &str, data: &[i64]) -> Self {
         self.graph().initializer.push(ints(name, &[data.len() as i64], data));
         self
     }
 
-    pub fn scalar(mut self, name: &str, value: i64) -> Self {
+    pub(crate) fn scalar(mut self, name: &str, value: i64) -> Self {
         self.graph().initializer.push(ints(name, &[], &[value]));
         self
     }
 
     /// An initializer in raw bytes.
-    pub fn raw(mut self, name: &str, data_type: DataType, dims: &[i64], bytes: &[u8]) -> Self {
+    pub(crate) fn raw(mut self, name: &str, data_type: DataType, dims: &[i64], bytes: &[u8]) -> Self {
         self.graph().initializer.push(TensorProto {
             name: Some(name.to_string()),
             dims: dims.to_vec(),
@@ -76,11 +76,11 @@ impl Model {
     }
 
     /// A node `op inputs -> outputs`, space-separated; `_` stands for an input that is not given.
-    pub fn node(self, text: &str) -> Self {
+    pub(crate) fn node(self, text: &str) -> Self {
         self.node_with(text, vec![])
     }
 
-    pub fn node_with(mut self, text: &str, attribute: Vec<AttributeProto>) -> Self {
+    pub(crate) fn node_with(mut self, text: &str, attribute: Vec<AttributeProto>) -> Self {
         let (left, right) = text.split_once("->").unwrap();
         let mut left = left.split_whitespace();
         let op = left.next().unwrap();
@@ -96,17 +96,17 @@ impl Model {
     }
 
     /// Names the last node.
-    pub fn named(mut self, name: &str) -> Self {
+    pub(crate) fn named(mut self, name: &str) -> Self {
         self.graph().node.last_mut().unwrap().name = Some(name.to_string());
         self
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         self.proto.write_buf().unwrap()
     }
 }
 
-pub fn info(name: &str, data_type: DataType, dims: &[Dim]) -> ValueInfoProto {
+pub(crate) fn info(name: &str, data_type: DataType, dims: &[Dim]) -> ValueInfoProto {
     let dim = dims
         .iter()
         .map(|dim| match dim {
@@ -126,7 +126,7 @@ pub fn info(name: &str, data_type: DataType, dims: &[Dim]) -> ValueInfoProto {
     }
 }
 
-pub fn floats(name: &str, dims: &[i64], data: &[f32]) -> TensorProto {
+pub(crate) fn floats(name: &str, dims: &[i64], data: &[f32]) -> TensorProto {
     TensorProto {
         name: Some(name.to_string()),
         dims: dims.to_vec(),
@@ -136,7 +136,7 @@ pub fn floats(name: &str, dims: &[i64], data: &[f32]) -> TensorProto {
     }
 }
 
-pub fn ints(name: &str, dims: &[i64], data: &[i64]) -> TensorProto {
+pub(crate) fn ints(name: &str, dims: &[i64], data: &[i64]) -> TensorProto {
     TensorProto {
         name: Some(name.to_string()),
         dims: dims.to_vec(),
@@ -150,22 +150,22 @@ fn attribute(name: &str, r#type: AttributeType) -> AttributeProto {
     AttributeProto { name: Some(name.to_string()), r#type: Some(r#type), ..Default::default() }
 }
 
-pub fn int_attr(name: &str, value: i64) -> AttributeProto {
+pub(crate) fn int_attr(name: &str, value: i64) -> AttributeProto {
     AttributeProto { i: Some(value), ..attribute(name, AttributeType::INT) }
 }
 
-pub fn ints_attr(name: &str, values: &[i64]) -> AttributeProto {
+pub(crate) fn ints_attr(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto { ints: values.to_vec(), ..attribute(name, AttributeType::INTS) }
 }
 
-pub fn float_attr(name: &str, value: f32) -> AttributeProto {
+pub(crate) fn float_attr(name: &str, value: f32) -> AttributeProto {
     AttributeProto { f: Some(value), ..attribute(name, AttributeType::FLOAT) }
 }
 
-pub fn text_attr(name: &str, value: &str) -> AttributeProto {
+pub(crate) fn text_attr(name: &str, value: &str) -> AttributeProto {
     AttributeProto { s: Some(value.to_string()), ..attribute(name, AttributeType::STRING) }
 }
 
-pub fn tensor_attr(name: &str, value: TensorProto) -> AttributeProto {
+pub(crate) fn tensor_attr(name: &str, value: TensorProto) -> AttributeProto {
     AttributeProto { t: Some(value), ..attribute(name, AttributeType::TENSOR) }
 }

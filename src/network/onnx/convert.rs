@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use rten_onnx::onnx::NodeProto;
 
+use super::constant::check_rank;
 use super::fold::unfolds;
 use super::graph::{label, origin};
 use super::node::{GraphFacts, Node, Outcome, Step, Tensor, Value};
@@ -150,8 +151,8 @@ impl<'a> Converter<'a> {
     ///
     /// What the node does is not supported or does not fit its inputs; with the node and the layer.
     pub(super) fn node(&mut self, index: usize, node: &'a NodeProto) -> Result<(), NetworkError> {
-        let file = self.definition.file.clone();
-        self.convert(index, node).map_err(|problem| problem.at(&file, &origin(index, node), label(node)))
+        self.convert(index, node)
+            .map_err(|problem| problem.at(&self.definition.file, &origin(index, node), label(node)))
     }
 
     fn convert(&mut self, index: usize, node: &'a NodeProto) -> Result<(), Problem> {
@@ -163,6 +164,11 @@ impl<'a> Converter<'a> {
             Outcome::Value(value) => value,
             Outcome::Layers(steps) => Value::Tensor(self.push(index, node, steps)?),
         };
+        let shape = match &value {
+            Value::Tensor(tensor) => &tensor.shape,
+            Value::Constant(constant) => &constant.shape,
+        };
+        check_rank(shape.len())?;
         if let Value::Constant(constant) = &value {
             self.graph.fold_budget =
                 self.graph.fold_budget.checked_sub(constant.stored()).ok_or_else(unfolds)?;

@@ -134,7 +134,8 @@ pub(super) fn softmax(node: &Node) -> Result<Outcome, Problem> {
 
 pub(super) fn dropout(node: &Node) -> Result<Outcome, Problem> {
     let input = node.tensor(0)?;
-    // An attribute before operator set 12, an input since.
+    // An attribute before operator set 12, an input since. The third input says in which mode the exporter
+    // ran; here the phase that is profiled decides whether elements are dropped.
     let p = match node.constant(1)? {
         Some(ratio) => ratio.as_float("ratio of Dropout")?,
         None => node.float("ratio", 0.5)?,

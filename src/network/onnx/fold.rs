@@ -1,8 +1,9 @@
 //! Constant folding: nodes that compute the same at every run, mostly the shapes of PyTorch's `view`.
 
-use super::constant::{Constant, Data, Integer, broadcast_shape, decode, size, zip};
+use super::constant::{Constant, Data, Integer, broadcast_shape, size, zip};
 use super::node::{Node, Value, within};
 use super::reshape;
+use super::tensor::decode;
 use crate::network::shape::volume;
 use crate::network::{LayerKind, Problem, output_shape, shape_text};
 
@@ -189,20 +190,25 @@ fn cast(node: &Node) -> Result<Constant, Problem> {
     let constant = node.required_constant(0)?;
     let to = node.int("to")?.unwrap_or(0);
     let to = DataType(i32::try_from(to).unwrap_or(0));
-    match (to, &constant.data) {
-        (DataType::FLOAT | DataType::DOUBLE, Data::Integers(_)) => {
-            let numbers = constant.as_known("input of Cast to a floating-point number")?;
+    let floating = [DataType::FLOAT, DataType::DOUBLE, DataType::FLOAT16, DataType::BFLOAT16].contains(&to);
+    let integral = [DataType::INT64, DataType::INT32].contains(&to);
+    match &constant.data {
+        Data::Integers(_) if floating => {
+            let numbers = constant.as_known("input of Cast to a floating-point type")?;
             let floats: Vec<f32> = numbers.into_iter().map(|x| x as f32).collect();
             Ok(Constant::floats(constant.shape.clone(), floats))
         }
-        (DataType::INT64 | DataType::INT32, Data::Floats(_) | Data::Fill(_)) => {
+        Data::Floats(_) | Data::Fill(_) if integral => {
             let floats = constant.as_floats("input of Cast")?;
             // Truncates towards zero (operator Cast).
             Ok(Constant::known(constant.shape.clone(), floats.iter().map(|&x| x as i64)))
         }
-        (DataType::INT64 | DataType::INT32, Data::Integers(_))
-        | (DataType::FLOAT | DataType::DOUBLE, Data::Floats(_) | Data::Fill(_)) => Ok(constant.clone()),
-        _ => Err(Problem::mismatch("target of Cast over a constant", "FLOAT, DOUBLE, INT64 or INT32", to)),
+        // Numbers are kept as f32 or 64-bit integers, whichever width the file names.
+        _ if floating || integral => Ok(constant.clone()),
+        _ => {
+            let expected = "FLOAT, DOUBLE, FLOAT16, BFLOAT16, INT64 or INT32";
+            Err(Problem::mismatch("target of Cast over a constant", expected, to))
+        }
     }
 }
 

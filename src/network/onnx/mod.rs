@@ -23,17 +23,19 @@ mod fold;
 mod graph;
 mod node;
 mod reshape;
+mod tensor;
 mod window;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use rten_onnx::onnx::{DataType, GraphProto, ModelProto, ValueInfoProto};
+use rten_onnx::onnx::{DataType, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
-use self::constant::decode;
+use self::constant::check_rank;
 use self::convert::Converter;
 use self::node::{GraphFacts, Tensor, Value};
+use self::tensor::decode;
 use super::shape::volume;
 use super::{Definition, INPUT, NetworkError, Origin, Problem};
 
@@ -58,23 +60,15 @@ pub fn definition(file: &str, bytes: &[u8], sha256: &str) -> Result<Definition, 
     let initializers = std::mem::take(&mut graph.initializer);
     let names: Vec<&str> = initializers.iter().map(|t| t.name.as_deref().unwrap_or_default()).collect();
     let input = input(&graph, &names).map_err(whole)?;
-    let given = names.iter().copied().chain([input.name]);
-    let order = graph::execution_order(file, &graph, given)?;
-    for &index in &order {
-        let node = &graph.node[index];
+    let order = graph::execution_order(file, &graph, names.iter().copied().chain([input.name]))?;
+    let nodes: Vec<(usize, &NodeProto)> =
+        order.into_iter().map(|index| (index, &graph.node[index])).collect();
+    for &(index, node) in &nodes {
+        // Before any number is decoded: a quantised network, say, is told of its operators first.
         convert::known_attributes(node)
             .map_err(|problem| problem.at(file, &graph::origin(index, node), graph::label(node)))?;
     }
-    let used: HashSet<&str> =
-        order.iter().flat_map(|&index| &graph.node[index].input).map(String::as_str).collect();
-    let mut values = HashMap::new();
-    for (tensor, name) in initializers.iter().zip(&names).filter(|(_, name)| used.contains(*name)) {
-        values.insert(*name, Value::Constant(decode(tensor).map_err(whole)?));
-        // The numbers are copied: what the parser holds of them is let go at once.
-        if let Some(raw) = &tensor.raw_data {
-            raw.take();
-        }
-    }
+    let mut values = constants(&initializers, &nodes).map_err(whole)?;
     values.insert(input.name, Value::Tensor(Tensor { layer: INPUT.to_string(), shape: input.shape.clone() }));
     let definition = Definition {
         name: Path::new(file)
@@ -86,23 +80,48 @@ pub fn definition(file: &str, bytes: &[u8], sha256: &str) -> Result<Definition, 
         set: BTreeMap::new(),
         layers: Vec::new(),
     };
-    let nodes = order.iter().map(|&index| &graph.node[index]);
     // A small file must not unfold into a large network: folding rearranges what the file holds.
     let fold_budget = bytes.len().saturating_add(1 << 20);
     let facts = GraphFacts { opset, batch: input.batch, fold_budget };
-    let mut converter = Converter::new(definition, facts, values, nodes);
-    for &index in &order {
-        converter.node(index, &graph.node[index])?;
+    let mut converter = Converter::new(definition, facts, values, nodes.iter().map(|&(_, node)| node));
+    for &(index, node) in &nodes {
+        converter.node(index, node)?;
     }
+    check_outputs(&graph, &converter).map_err(whole)?;
+    Ok(converter.finish())
+}
+
+/// The initializers that some node reads, by name.
+fn constants<'a>(
+    initializers: &'a [TensorProto],
+    nodes: &[(usize, &NodeProto)],
+) -> Result<HashMap<&'a str, Value>, Problem> {
+    let used: HashSet<&str> = nodes.iter().flat_map(|(_, node)| &node.input).map(String::as_str).collect();
+    let mut values = HashMap::new();
+    for tensor in initializers {
+        let name = tensor.name.as_deref().unwrap_or_default();
+        if used.contains(name) {
+            values.insert(name, Value::Constant(decode(tensor)?));
+        }
+        // The numbers are copied: what the parser holds of them is let go at once.
+        if let Some(raw) = &tensor.raw_data {
+            raw.take();
+        }
+    }
+    Ok(values)
+}
+
+/// Every output of the graph must be what a layer computes.
+fn check_outputs(graph: &GraphProto, converter: &Converter) -> Result<(), Problem> {
     for output in &graph.output {
         let name = output.name.as_deref().unwrap_or_default();
         if !matches!(converter.value(name), Some(Value::Tensor(tensor)) if tensor.layer != INPUT) {
             let expected = "a tensor that a layer computes";
             let found = format!("\"{name}\", which none does");
-            return Err(whole(Problem::mismatch("output of the graph", expected, found)));
+            return Err(Problem::mismatch("output of the graph", expected, found));
         }
     }
-    Ok(converter.finish())
+    Ok(())
 }
 
 fn parse(bytes: &[u8]) -> Result<ModelProto, Problem> {
@@ -160,6 +179,7 @@ fn input<'a>(graph: &'a GraphProto, initializers: &[&str]) -> Result<Input<'a>, 
     let Some((batch, item)) = dims.split_first().filter(|(_, item)| !item.is_empty()) else {
         return Err(Problem::mismatch(&what, "at least two axes, the first the batch", dims.len()));
     };
+    check_rank(dims.len())?;
     let mut shape = Vec::with_capacity(item.len());
     for (axis, dim) in item.iter().enumerate() {
         let size = dim.dim_value.and_then(|value| usize::try_from(value).ok()).filter(|&size| size > 0);
