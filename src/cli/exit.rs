@@ -46,6 +46,19 @@ pub(super) fn of_error(error: &anyhow::Error) -> Exit {
     Exit::Environment
 }
 
+/// The error and its causes on one line. Many of our messages quote their cause: it is not said twice.
+pub(super) fn text_of(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 fn of_profile(error: &ProfileError) -> Exit {
     match error {
         ProfileError::Network(_) | ProfileError::Plan { .. } | ProfileError::Usage(_) => Exit::Input,

@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             let exit = exit::of_error(&error);
-            complain(&format!("error: {error:#}"));
+            complain(&format!("error: {}", exit::text_of(&error)));
             exit.into()
         }
     }

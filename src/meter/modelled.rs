@@ -38,14 +38,16 @@ impl ModelledMeter {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let record = MeterRecord {
             id: MODELLED_ID.to_string(),
-            scope: format!("{cpus} logical CPUs by a model of this process's CPU time; {}", model.scope),
+            scope: format!("{cpus} logical CPUs, as a share of the server's wall power"),
             kind: MeterKind::Modelled,
             status: MeterStatus::Estimated,
             reason: Some(format!(
-                "a model, not a measurement: each logical CPU {:.2} W idle, {:.2} W busy ({}; {})",
+                "a model of this process's CPU time, not a measurement: each logical CPU {:.2} W idle, {:.2} W busy \
+                 ({}; {}; {})",
                 model.idle_per_cpu.value(),
                 model.busy_per_cpu.value(),
                 model.name,
+                model.scope,
                 model.source
             )),
             update_period_s: None,

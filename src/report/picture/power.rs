@@ -1,7 +1,7 @@
 //! Mean power between the readings of a trace, and its windows in lanes of a readable number.
 
 use crate::clock::Instant;
-use crate::trace::{Span, Trace};
+use crate::trace::{Span, SpanKind, Trace};
 
 use crate::report::si::plottable;
 
@@ -51,17 +51,19 @@ pub(super) struct Step {
     pub(super) watts: f64,
 }
 
-/// Windows by round, each round cut into lanes of about equal numbers of windows.
+/// Windows by round, each round cut into lanes of about equal numbers of windows. Idle windows before and after
+/// the rounds, and the warm-up, stand with the round beside them.
 pub(super) fn lanes(trace: &Trace) -> Vec<Lane<'_>> {
     let mut spans: Vec<&Span> = trace.spans.iter().filter(|s| s.end > s.start).collect();
     spans.sort_by_key(|s| s.start);
     let mut lanes = vec![];
-    for round in spans.chunk_by(|a, b| a.round == b.round) {
+    let beside = |span: &Span| matches!(span.kind, SpanKind::Idle | SpanKind::WarmUp);
+    for round in spans.chunk_by(|a, b| a.round == b.round || beside(a) || beside(b)) {
+        let number = round.iter().find(|s| !beside(s)).or(round.first()).map_or(0, |s| s.round);
         let parts = round.len().div_ceil(WINDOWS_PER_LANE);
         let each = round.len().div_ceil(parts);
         for (part, spans) in round.chunks(each).enumerate() {
-            let round = spans.first().map_or(0, |s| s.round);
-            lanes.push(Lane { round, part, parts, spans: spans.to_vec() });
+            lanes.push(Lane { round: number, part, parts, spans: spans.to_vec() });
         }
     }
     lanes
