@@ -265,3 +265,15 @@ fn ten_thousand_layers_are_read() {
     }
     assert_eq!(read_text(&text).unwrap().layers.len(), 10_000);
 }
+
+/// The readme's network file is the first thing that people copy.
+#[test]
+fn the_example_of_the_readme_is_a_network() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let example = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("readme.toml");
+    std::fs::write(&path, example).unwrap();
+    let network = layerjoule::network::read(&path, &[]).unwrap();
+    assert_eq!(network.layers.last().unwrap().output, [10]);
+}

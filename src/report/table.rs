@@ -98,7 +98,7 @@ fn layer_cells(row: &LayerRow) -> [String; 8] {
             (Status::BelowDetection, Some(upper)) => format!("< {}", si::quantity(upper.value(), "J")),
             _ => row.energy_j.map_or("no reading".to_string(), |e| si::estimate(&e, "J")),
         },
-        row.share.map_or(String::new(), |s| format!("{:.1} %", s * 100.0)),
+        row.share.map_or(String::new(), |s| si::percent_text(s)),
         row.energy_dynamic_j.map_or(String::new(), |e| {
             match row.warnings.iter().any(|w| w == "not_above_idle") {
                 true => format!("< {}", si::quantity(e.high.value(), "J")),
@@ -124,7 +124,7 @@ fn kind_cells(row: &KindRow) -> [String; 6] {
         row.kind.clone(),
         row.layers.to_string(),
         row.energy_j.map_or("no reading".to_string(), |e| si::estimate(&e, "J")),
-        row.share.map_or(String::new(), |s| format!("{:.1} %", s * 100.0)),
+        row.share.map_or(String::new(), |s| si::percent_text(s)),
         row.energy_dynamic_j.map_or(String::new(), |e| si::quantity(e.value.value(), "J")),
         row.time_s.map_or(String::new(), |t| si::quantity(t.value.value(), "s")),
     ]
@@ -136,21 +136,21 @@ fn balance(report: &RunReport) -> String {
     };
     let mut text = String::new();
     for (pass, closure) in report.pass.iter().zip(&report.closure) {
-        text.push_str(&format!("layers    {}\n", joules(&closure.sum_of_layers_j)));
-        text.push_str(&format!("+ gaps    {}\n", joules(&closure.gaps_j)));
+        text.push_str(&format!("  layers    {}\n", joules(&closure.sum_of_layers_j)));
+        text.push_str(&format!("+ gaps      {}\n", joules(&closure.gaps_j)));
         let ratio = closure.residual_ratio.map_or(String::new(), |r| format!("  ({:+.2} %)", r * 100.0));
-        text.push_str(&format!("+ residual {}{ratio}\n", joules(&closure.residual_j)));
+        text.push_str(&format!("+ residual  {}{ratio}\n", joules(&closure.residual_j)));
         let time = pass.time_s.map_or(String::new(), |t| format!(" in {}", si::estimate(&t, "s")));
-        text.push_str(&format!("= pass    {}{time}\n", joules(&closure.pass_j)));
+        text.push_str(&format!("= pass      {}{time}\n", joules(&closure.pass_j)));
         if report.network.batch > 1 {
-            text.push_str(&format!("  for each image {}\n", joules(&pass.energy_per_image_j)));
+            text.push_str(&format!("  per image {}\n", joules(&pass.energy_per_image_j)));
         }
     }
     let watts = |e: &Option<crate::stats::Estimate<crate::units::Watts>>| {
         e.map_or("no reading".to_string(), |e| si::estimate(&e, "W"))
     };
     text.push_str(&format!(
-        "idle      {} before and after, {} between rounds\n",
+        "  idle      {} before and after, {} between rounds\n",
         watts(&report.idle.power_w),
         watts(&report.idle.active_power_w)
     ));

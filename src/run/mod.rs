@@ -1,6 +1,6 @@
 //! Recording: what to measure next, windows aligned to the meter, and the surroundings.
 //!
-//! [`record`] asks a [`Controller`] for windows until it has no more, and appends each finished window to the
+//! [`record()`] asks a [`Controller`] for windows until it has no more, and appends each finished window to the
 //! trace file. It sees the device and the meters only through their traits.
 
 mod environment;
