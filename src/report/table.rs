@@ -98,7 +98,7 @@ fn layer_cells(row: &LayerRow) -> [String; 8] {
             (Status::BelowDetection, Some(upper)) => format!("< {}", si::quantity(upper.value(), "J")),
             _ => row.energy_j.map_or("no reading".to_string(), |e| si::estimate(&e, "J")),
         },
-        row.share.map_or(String::new(), |s| si::percent_text(s)),
+        row.share.map_or(String::new(), si::percent_text),
         row.energy_dynamic_j.map_or(String::new(), |e| {
             match row.warnings.iter().any(|w| w == "not_above_idle") {
                 true => format!("< {}", si::quantity(e.high.value(), "J")),
@@ -124,7 +124,7 @@ fn kind_cells(row: &KindRow) -> [String; 6] {
         row.kind.clone(),
         row.layers.to_string(),
         row.energy_j.map_or("no reading".to_string(), |e| si::estimate(&e, "J")),
-        row.share.map_or(String::new(), |s| si::percent_text(s)),
+        row.share.map_or(String::new(), si::percent_text),
         row.energy_dynamic_j.map_or(String::new(), |e| si::quantity(e.value.value(), "J")),
         row.time_s.map_or(String::new(), |t| si::quantity(t.value.value(), "s")),
     ]
