@@ -251,6 +251,7 @@ fn wrong_input_is_named_with_what_was_expected() {
     };
     let network = lenet(dir.path());
     let onnx = file("cut.onnx", &[0x08, 0x07, 0x3a, 0xff, 0x10]);
+    let views = file("views.toml", b"name = \"v\"\ninput = [3, 8, 8]\n[[layer]]\nkind = \"flatten\"\n");
     let cases: Vec<(PathBuf, Vec<&str>, Vec<&str>)> = vec![
         (dir.path().join("nowhere.toml"), vec![], vec!["nowhere.toml", "No such file"]),
         (dir.path().to_path_buf(), vec![], vec!["found a directory"]),
@@ -264,7 +265,9 @@ fn wrong_input_is_named_with_what_was_expected() {
         (network.clone(), vec!["--set", "depth=3"], vec!["depth"]),
         (network.clone(), vec!["--set", "size"], vec!["KEY=VALUE"]),
         (network.clone(), vec!["--set", "size=big"], vec!["whole number"]),
-        (network.clone(), vec!["--threads", "0"], vec!["--threads: expected at least 1"]),
+        (network.clone(), vec!["--threads", "0"], vec!["--threads: expected 1 to", "found 0"]),
+        (network.clone(), vec!["--threads", "100000"], vec!["--threads: expected 1 to"]),
+        (views, vec![], vec!["views.toml", "no layer executes anything"]),
         (network.clone(), vec!["--rounds", "1"], vec!["--rounds: expected at least 2"]),
         (network.clone(), vec!["--meter", "wattmeter"], vec!["meter \"wattmeter\"", "modelled"]),
         (network.clone(), vec!["--device", "tpu"], vec!["--device: expected auto or cpu"]),

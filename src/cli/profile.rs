@@ -39,7 +39,7 @@ pub(super) struct ProfileArguments {
     /// Overrides a parameter of the network file; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, i64)>,
-    /// Worker threads; all processors by default
+    /// Worker threads [default: one for each logical processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// What reads the energy: auto, or ids separated by commas, the first as primary (see `doctor`)
@@ -159,9 +159,6 @@ fn ending(outcome: &Outcome) -> Exit {
 fn options(arguments: &ProfileArguments) -> anyhow::Result<ProfileOptions> {
     let Phase::Forward = arguments.phase;
     let seconds = |time: Option<Duration>| time.map(|t| Seconds::new(t.as_secs_f64()));
-    if arguments.threads == Some(0) {
-        return Err(WrongInput("--threads: expected at least 1, found 0".to_string()).into());
-    }
     Ok(ProfileOptions {
         network: arguments.network.clone(),
         set: arguments.set.clone(),

@@ -147,9 +147,14 @@ pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, Pr
     let network = network::read(&options.network, &options.set)?;
     let plan = Plan::new(&network, &PlanOptions { batch: options.batch, keep_all: false })
         .map_err(|source| ProfileError::Plan { file: options.network.clone(), source })?;
-    let threads = options
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    if plan.steps.is_empty() {
+        return Err(ProfileError::Usage(format!(
+            "{}: no layer executes anything (flatten, reshape and dropout move no data), so there is no energy to \
+             measure",
+            options.network.display()
+        )));
+    }
+    let threads = worker_threads(options.threads)?;
     let backend = CpuBackend::new(threads)?;
     let info = backend.info();
     let dir = options.out.clone().unwrap_or_else(|| default_directory(&network, &info));
@@ -204,6 +209,18 @@ pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, Pr
     let report = run_report(&trace);
     let unwritten = output::write_report(&dir, &report, Some(&trace)).err();
     Ok(Outcome { report, dir, ended_early: error, unwritten })
+}
+
+/// The threads asked for, or one for each logical processor. More would only take turns.
+fn worker_threads(asked: Option<usize>) -> Result<usize, ProfileError> {
+    let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    match asked {
+        None => Ok(most),
+        Some(threads) if (1..=most).contains(&threads) => Ok(threads),
+        Some(threads) => Err(ProfileError::Usage(format!(
+            "--threads: expected 1 to {most}, the logical processors here, found {threads}"
+        ))),
+    }
 }
 
 /// A recording about to begin or to go on.
