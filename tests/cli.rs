@@ -161,6 +161,62 @@ fn ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on() {
     assert!(layerjoule::trace::read_trace(&out.join("trace.jsonl")).unwrap().spans.len() > before);
 }
 
+#[test]
+fn a_run_whose_budget_ran_out_says_so_and_is_no_finished_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (network, out) = (lenet(dir.path()), dir.path().join("out"));
+    let assert = profile(&network, &out, &["--rounds", "500", "--budget", "1ms"]).code(3);
+    assert!(stderr(&assert).contains("the time budget ran out"), "{}", stderr(&assert));
+    let run = run_file(&out);
+    assert_valid(&run);
+    assert!(
+        run["warnings"].as_array().unwrap().iter().any(|w| w["text"].as_str().unwrap().contains("budget"))
+    );
+    assert!(run["layers"][0]["energy_j"].is_null());
+}
+
+#[test]
+fn a_stand_in_and_the_real_machine_are_never_mixed_in_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (network, out) = (lenet(dir.path()), dir.path().join("out"));
+    profile(&network, &out, &["--rounds", "500", "--budget", "1ms"]).code(3);
+    let path = out.join("trace.jsonl");
+    let text = fs::read_to_string(&path).unwrap().replacen("\"emulated\":false", "\"emulated\":true", 1);
+    fs::write(&path, text).unwrap();
+    let assert = profile(&network, &out, &["--rounds", "500"]).code(2);
+    assert!(stderr(&assert).contains("another kind of device or meter"), "{}", stderr(&assert));
+}
+
+#[test]
+fn a_damaged_trace_is_refused_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let (network, out) = (lenet(dir.path()), dir.path().join("out"));
+    profile(&network, &out, &["--budget", "1ms"]).code(3);
+    let path = out.join("trace.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    for (from, to) in
+        [("\"primary_meter\":1", "\"primary_meter\":9"), ("\"signature\":0", "\"signature\":99")]
+    {
+        assert!(text.contains(from));
+        fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        let assert = layerjoule().arg("report").arg(&out).assert().code(2);
+        assert!(stderr(&assert).contains("trace.jsonl:1: "), "{}", stderr(&assert));
+    }
+}
+
+#[test]
+fn two_runs_never_write_one_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let (network, out) = (lenet(dir.path()), dir.path().join("out"));
+    profile(&network, &out, &["--budget", "1ms"]).code(3);
+    let held = fs::OpenOptions::new().write(true).open(out.join("trace.jsonl")).unwrap();
+    held.lock().unwrap();
+    let assert = profile(&network, &out, &[]).code(3);
+    assert!(stderr(&assert).contains("another layerjoule is recording"), "{}", stderr(&assert));
+    drop(held);
+    profile(&network, &out, &[]).success();
+}
+
 #[allow(clippy::disallowed_methods, reason = "the test waits for another process")]
 fn wait_for_lines(path: &Path, lines: usize) {
     for _ in 0..2000 {
@@ -269,6 +325,8 @@ fn wrong_input_is_named_with_what_was_expected() {
         (network.clone(), vec!["--threads", "100000"], vec!["--threads: expected 1 to"]),
         (views, vec![], vec!["views.toml", "no layer executes anything"]),
         (network.clone(), vec!["--rounds", "1"], vec!["--rounds: expected at least 2"]),
+        (network.clone(), vec!["--rounds", "18446744073709551615"], vec!["at most 10000"]),
+        (network.clone(), vec!["--device", "cpu:7"], vec!["--device: expected auto or cpu"]),
         (network.clone(), vec!["--meter", "wattmeter"], vec!["meter \"wattmeter\"", "modelled"]),
         (network.clone(), vec!["--device", "tpu"], vec!["--device: expected auto or cpu"]),
         (network.clone(), vec!["--window", "0s"], vec!["more than zero"]),

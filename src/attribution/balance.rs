@@ -3,6 +3,7 @@
 use crate::stats::Uncertain;
 
 use super::signature::SignatureEnergy;
+use super::sum::work_sum;
 
 /// The balance of a pass, in joules.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,28 +31,24 @@ pub fn balance(
     active_idle: Option<Uncertain>,
 ) -> Option<Balance> {
     let idle = active_idle?;
-    let (pass_energy, pass_time, pass_dynamic) = (pass.energy?, pass.time?, pass.dynamic_alone?);
-    let mut layers = Uncertain::exact(0.0);
-    let mut layer_time = Uncertain::exact(0.0);
-    let mut layer_dynamic = Uncertain::exact(0.0);
-    let mut weight = pass_energy.std_error.powi(2);
-    for (signature, &count) in signatures.iter().zip(counts) {
-        if count == 0 {
-            continue;
-        }
-        let n = count as f64;
-        // Layers of one signature share one measurement: their errors add up, not in squares.
-        layers = layers.plus(signature.energy?.times(n));
-        layer_time = layer_time.plus(signature.time?.times(n));
-        layer_dynamic = layer_dynamic.plus(signature.dynamic_alone?.times(n));
-        weight += (n * signature.energy?.std_error).powi(2);
-    }
-    let gap_time = pass_time.minus(layer_time);
-    let gaps = product(idle, gap_time);
+    let pass_energy = pass.energy?;
+    let parts: Vec<(f64, &SignatureEnergy)> = signatures
+        .iter()
+        .zip(counts)
+        .filter(|&(_, &count)| count > 0)
+        .map(|(signature, &count)| (count as f64, signature))
+        .collect();
+    let layers = work_sum(&parts)?.energy;
+    let mut difference = vec![(1.0, pass)];
+    difference.extend(parts.iter().map(|&(n, signature)| (-n, signature)));
+    let difference = work_sum(&difference)?;
+    let gaps = product(idle, difference.time);
     // Energy and time of a window are one measurement, so the residual is taken between energies above idle,
     // in which the idle power's own error enters only through the gap.
     let residual =
-        pass_dynamic.minus(layer_dynamic).plus(Uncertain { value: 0.0, ..idle.times(gap_time.value) });
+        difference.dynamic_alone?.plus(Uncertain { value: 0.0, ..idle.times(difference.time.value) });
+    let squares = parts.iter().filter_map(|(n, signature)| Some((n * signature.energy?.std_error).powi(2)));
+    let weight = pass_energy.std_error.powi(2) + squares.sum::<f64>();
     // Least squares with the sum as a noisy constraint (Lagrange multiplier): e = E + n u^2 r / (sum n^2 u^2 + u_net^2).
     let reconciled = signatures
         .iter()
@@ -89,6 +86,8 @@ mod tests {
             dynamic: of(energy - idle * time, error),
             dynamic_alone: of(energy - idle * time, error),
             power: of(energy / time, 0.0),
+            rounds: Vec::new(),
+            alignment: 0.0,
         }
     }
 
@@ -115,6 +114,7 @@ mod tests {
         let idle = Some(Uncertain::exact(1.0));
         assert!(balance(&[missing.clone()], &[1], &work(8.0, 0.3, 3.5, 1.0), idle).is_none());
         // A signature that no layer has does not matter.
-        assert!(balance(&[missing], &[0], &work(8.0, 0.3, 3.5, 1.0), idle).is_some());
+        let present = work(3.0, 0.1, 1.0, 1.0);
+        assert!(balance(&[missing, present], &[0, 1], &work(8.0, 0.3, 3.5, 1.0), idle).is_some());
     }
 }

@@ -6,13 +6,17 @@
 mod balance;
 mod integrate;
 mod signature;
+mod sum;
 
 pub use balance::{Balance, balance};
 pub use integrate::{Reading, reading};
-pub use signature::{SignatureEnergy, work_energy};
+pub use signature::{RoundEnergy, SignatureEnergy, work_energy};
+pub use sum::{WorkSum, work_sum};
 
 use crate::stats::Uncertain;
 use crate::trace::{SpanKind, Trace};
+
+use signature::mean_power;
 
 /// Everything one meter says about a run. Energies in joules, times in seconds, power in watts.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,10 +36,8 @@ pub struct Attribution {
 /// Attributes a trace by one of its meters.
 pub fn attribute(trace: &Trace, meter: usize) -> Attribution {
     let readings: Vec<Reading> = trace.spans.iter().filter_map(|span| reading(trace, span, meter)).collect();
-    let power_of = |kind: SpanKind| {
-        let watts: Vec<f64> = readings.iter().filter(|r| r.kind == kind).map(|r| r.energy / r.time).collect();
-        Uncertain::mean_of(&watts)
-    };
+    let power_of =
+        |kind: SpanKind| mean_power(&readings.iter().filter(|r| r.kind == kind).copied().collect::<Vec<_>>());
     let active_idle_power = power_of(SpanKind::ActiveIdle);
     let of_kind = |kind: SpanKind| {
         let windows: Vec<Reading> = readings.iter().filter(|r| r.kind == kind).copied().collect();

@@ -4,9 +4,22 @@ use crate::stats::Uncertain;
 
 use super::integrate::Reading;
 
+/// One execution in one window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RoundEnergy {
+    /// The round.
+    pub round: usize,
+    /// Time in seconds.
+    pub time: f64,
+    /// Energy in joules.
+    pub energy: f64,
+    /// Energy above active idle; none without an idle power.
+    pub dynamic: Option<f64>,
+}
+
 /// One execution of a kind of work. Energies in joules, time in seconds, power in watts.
 ///
-/// All are absent with fewer than two windows: one window has no measured spread.
+/// All estimates are absent with fewer than two windows: one window has no measured spread.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SignatureEnergy {
     /// Windows that counted.
@@ -23,45 +36,65 @@ pub struct SignatureEnergy {
     pub dynamic_alone: Option<Uncertain>,
     /// Mean power.
     pub power: Option<Uncertain>,
+    /// Each window's own values, in order of rounds.
+    pub rounds: Vec<RoundEnergy>,
+    /// Standard uncertainty of `energy` that comes from the windows' edges, already in it.
+    pub alignment: f64,
 }
 
 /// Averages the windows of one kind of work; `active_idle` is the power to set apart, in watts.
 pub fn work_energy(windows: &[Reading], active_idle: Option<Uncertain>) -> SignatureEnergy {
-    let windows: Vec<&Reading> = windows.iter().filter(|w| w.executions > 0).collect();
-    let mean = |quantity: &dyn Fn(&Reading) -> f64| {
-        Uncertain::mean_of(&windows.iter().map(|w| quantity(w)).collect::<Vec<_>>())
+    let mut windows: Vec<Reading> = windows.iter().filter(|w| w.executions > 0).copied().collect();
+    windows.sort_by_key(|w| w.round);
+    let round = |w: &Reading| {
+        let n = w.executions as f64;
+        RoundEnergy {
+            round: w.round,
+            time: w.time / n,
+            energy: w.energy / n,
+            // Taken within each window, so that a window longer by chance does not count twice.
+            dynamic: active_idle.map(|idle| (w.energy - idle.value * w.time) / n),
+        }
     };
-    let each = |w: &Reading, total: f64| total / w.executions as f64;
-    let time = mean(&|w| each(w, w.time));
-    let power = mean(&|w| w.energy / w.time);
-    let alignment = power.map_or(0.0, |p| p.value.abs()) * alignment_seconds(&windows);
-    let energy = mean(&|w| each(w, w.energy)).map(|e| e.widened(alignment));
-    let dynamic_alone = active_idle.and_then(|idle| {
-        // Paired within each window, so that a window longer by chance does not count twice.
-        mean(&|w| each(w, w.energy - idle.value * w.time)).map(|d| d.widened(alignment))
-    });
+    let rounds: Vec<RoundEnergy> = windows.iter().map(round).collect();
+    let mean = |quantity: &dyn Fn(&RoundEnergy) -> Option<f64>| {
+        Uncertain::mean_of(&rounds.iter().map(quantity).collect::<Option<Vec<f64>>>()?)
+    };
+    let time = mean(&|r| Some(r.time));
+    let power = mean_power(&windows);
+    let alignment =
+        power.map_or(0.0, |p| p.value.abs()) * alignment_of(&windows, |w| w.edge / w.executions as f64);
+    let dynamic_alone = mean(&|r| r.dynamic).map(|d| d.widened(alignment));
     let dynamic = dynamic_alone
         .zip(active_idle)
         .zip(time)
         .map(|((alone, idle), time)| alone.plus(Uncertain { value: 0.0, ..idle.times(time.value) }));
     SignatureEnergy {
         windows: windows.len(),
-        executions: windows.iter().map(|w| w.executions).sum(),
+        executions: windows.iter().map(|w| w.executions).fold(0, u64::saturating_add),
         time,
-        energy,
+        energy: mean(&|r| Some(r.energy)).map(|e| e.widened(alignment)),
         dynamic,
         dynamic_alone,
         power,
+        rounds,
+        alignment,
     }
 }
 
-/// Standard uncertainty of one execution's share of the window that comes from the edges, in seconds.
+/// Mean power over windows, in watts; none with fewer than two.
+pub(super) fn mean_power(windows: &[Reading]) -> Option<Uncertain> {
+    let watts: Vec<f64> = windows.iter().map(|w| w.energy / w.time).collect();
+    let power = Uncertain::mean_of(&watts)?;
+    Some(power.widened(power.value.abs() * alignment_of(windows, |w| w.edge / w.time)))
+}
+
+/// Standard uncertainty that the edges give to a mean over windows, per watt; `share` is an edge's weight in
+/// one window.
 ///
 /// Both edges lie anywhere within `edge` after the true change: the difference of two uniform numbers has
 /// variance edge^2 / 6 (Hähnel 2012; GUM 4.3.7), and windows are independent.
-fn alignment_seconds(windows: &[&Reading]) -> f64 {
-    let n = windows.len() as f64;
-    let variance: f64 =
-        windows.iter().map(|w| (w.edge / w.executions as f64).powi(2) / 6.0).sum::<f64>() / n.powi(2);
-    variance.sqrt()
+fn alignment_of(windows: &[Reading], share: impl Fn(&Reading) -> f64) -> f64 {
+    let n = windows.len().max(1) as f64;
+    (windows.iter().map(|w| share(w).powi(2) / 6.0).sum::<f64>() / n.powi(2)).sqrt()
 }

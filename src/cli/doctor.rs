@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::clock::MonotonicClock;
-use crate::meter::host_meters;
+use crate::meter::{automatic_primary, host_meters};
 use crate::trace::{MeterRecord, MeterStatus};
 
 use super::SysfsRoot;
@@ -65,7 +65,7 @@ fn text(meters: &[MeterRecord]) -> String {
             text.push_str(&format!("      {reason}\n"));
         }
     }
-    match meters.iter().find(|m| m.status != MeterStatus::Unavailable) {
+    match automatic_primary(meters.iter()).map(|best| &meters[best]) {
         Some(best) => text.push_str(&format!("\n`--meter auto` takes {}\n", best.id)),
         None => text.push_str("\nNo meter works here\n"),
     }

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 
 use crate::meter::MeterChoice;
 use crate::profile::{DeviceChoice, Hooks, Outcome, ProfileOptions, Timing, profile};
-use crate::report::{layers_csv, table};
+use crate::report::{Status, layers_csv, table};
 use crate::run::RecordError;
 use crate::units::Seconds;
 
@@ -143,6 +143,13 @@ fn ending(outcome: &Outcome) -> Exit {
     };
     match &outcome.ended_early {
         None => written,
+        Some(RecordError::Budget) => {
+            super::complain(
+                "the time budget ran out; the finished windows are kept, the same command goes on",
+            );
+            let lacking = outcome.report.layers.iter().any(|l| l.status == Status::Unavailable);
+            if lacking { Exit::Environment } else { written }
+        }
         Some(RecordError::Stopped) => {
             super::complain("interrupted; the finished windows are kept, the same command goes on");
             Exit::Interrupted
@@ -181,10 +188,10 @@ fn options(arguments: &ProfileArguments) -> anyhow::Result<ProfileOptions> {
 }
 
 fn device(text: &str) -> anyhow::Result<DeviceChoice> {
-    match text.split(':').next() {
-        Some("auto") => Ok(DeviceChoice::Auto),
-        Some("cpu") => Ok(DeviceChoice::Cpu),
-        Some("cuda" | "sim") => {
+    match (text, text.split(':').next()) {
+        ("auto", _) => Ok(DeviceChoice::Auto),
+        ("cpu", _) => Ok(DeviceChoice::Cpu),
+        (_, Some("cuda" | "sim")) => {
             anyhow::bail!("--device {text}: this version runs on the CPU only; use --device cpu")
         }
         _ => Err(WrongInput(format!("--device: expected auto or cpu, found \"{text}\"")).into()),

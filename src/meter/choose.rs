@@ -78,6 +78,9 @@ pub fn choose(candidates: Vec<MeterCandidate>, choice: &MeterChoice) -> Result<C
             ids.iter().map(|id| named(&candidates, id)).collect::<Result<Vec<_>, _>>()?
         }
     };
+    if wanted.is_empty() {
+        return Err(MeterError::None);
+    }
     let mut chosen = Chosen { records: Vec::new(), meters: Vec::new(), warnings: Vec::new() };
     let mut meters: Vec<(usize, Box<dyn Meter>)> = Vec::new();
     for (index, candidate) in candidates.into_iter().enumerate() {
@@ -94,11 +97,15 @@ pub fn choose(candidates: Vec<MeterCandidate>, choice: &MeterChoice) -> Result<C
     Ok(chosen)
 }
 
+/// The position of the meter that `auto` takes: the first that works. A domain such as `x:dram` is no stand-in
+/// for the whole.
+pub fn automatic_primary<'a>(mut records: impl Iterator<Item = &'a MeterRecord>) -> Option<usize> {
+    records.position(|r| r.status != MeterStatus::Unavailable && !r.id.contains(':'))
+}
+
 fn automatic(candidates: &[MeterCandidate]) -> Result<Vec<usize>, MeterError> {
     let works = |c: &MeterCandidate| c.meter.is_some();
-    // A domain such as `x:dram` is no stand-in for the whole.
-    let primary =
-        candidates.iter().position(|c| works(c) && !c.record.id.contains(':')).ok_or(MeterError::None)?;
+    let primary = automatic_primary(candidates.iter().map(|c| &c.record)).ok_or(MeterError::None)?;
     let family = &candidates[primary].record.id;
     let sibling = |c: &MeterCandidate| c.record.id.split(':').next() == Some(family);
     let mut wanted = vec![primary];

@@ -12,7 +12,7 @@ mod power_model;
 mod powercap;
 mod update;
 
-pub use choose::{Chosen, MeterChoice, MeterError, choose};
+pub use choose::{Chosen, MeterChoice, MeterError, automatic_primary, choose};
 pub use cpu_identity::CpuIdentity;
 pub use interface::{Meter, MeterCandidate, ReadError};
 pub use modelled::{MODELLED_ID, ModelledMeter};

@@ -72,14 +72,16 @@ pub fn powercap_meters(sysfs_root: &Path) -> Vec<MeterCandidate> {
         Ok(zones) => zones,
         Err(reason) => return vec![no_package(reason)],
     };
-    if !zones.contains_key(&Domain::Package) && !zones.contains_key(&Domain::Psys) {
-        return vec![no_package(format!(
-            "{} has no RAPL zone; load the driver with `sudo modprobe intel_rapl_msr`. Virtual machines and \
+    let mut candidates = Vec::new();
+    if !zones.contains_key(&Domain::Package) {
+        candidates.push(no_package(format!(
+            "{} has no RAPL package; load the driver with `sudo modprobe intel_rapl_msr`. Virtual machines and \
              containers usually have none",
             class.display()
-        ))];
+        )));
     }
-    zones.into_iter().map(|(domain, paths)| domain_meter(domain, paths)).collect()
+    candidates.extend(zones.into_iter().map(|(domain, paths)| domain_meter(domain, paths)));
+    candidates
 }
 
 fn no_package(reason: String) -> MeterCandidate {

@@ -128,6 +128,8 @@ impl From<TraceError> for ProfileError {
     }
 }
 
+/// More rounds than anyone waits for; a bound on the schedule's memory.
+const MOST_ROUNDS: usize = 10_000;
 /// Seeds of the independent random decisions of a run.
 const SCHEDULE_STREAM: u64 = 1;
 const PICK_STREAM: u64 = 2;
@@ -139,10 +141,10 @@ const PICK_STREAM: u64 = 2;
 /// Nothing could be measured. A run that ended early is no error: its outcome says why.
 pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, ProfileError> {
     let Hooks { say, progress, stop } = hooks;
-    if options.timing.rounds.is_some_and(|rounds| rounds < 2) {
-        return Err(ProfileError::Usage(
-            "--rounds: expected at least 2, since one window has no spread".into(),
-        ));
+    if let Some(rounds) = options.timing.rounds.filter(|rounds| !(2..=MOST_ROUNDS).contains(rounds)) {
+        return Err(ProfileError::Usage(format!(
+            "--rounds: expected at least 2, since one window has no spread, and at most {MOST_ROUNDS}; found {rounds}"
+        )));
     }
     let network = network::read(&options.network, &options.set)?;
     let plan = Plan::new(&network, &PlanOptions { batch: options.batch, keep_all: false })
@@ -173,7 +175,7 @@ pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, Pr
     let header = header(options, &network, &plan, &info, executor.as_ref(), &chosen, environment);
     let found = output::inspect_directory(&dir, &header, options.force)?;
     output::create_directory(&dir)?;
-    let started = start(found, header, &dir, &chosen)?;
+    let started = start(found, header, &dir, &chosen, looking)?;
     let Started { mut trace, mut writer, clock, schedule } = started;
     for warning in first_pass(executor.as_mut(), &plan)? {
         if trace.warnings.contains(&warning) {
@@ -231,7 +233,15 @@ struct Started {
     schedule: Schedule,
 }
 
-fn start(found: Found, mut header: Header, dir: &Path, chosen: &Chosen) -> Result<Started, ProfileError> {
+/// Opens the trace file and the clock. A new run keeps the clock with which the meters were tried, since they
+/// remember when they were read.
+fn start(
+    found: Found,
+    mut header: Header,
+    dir: &Path,
+    chosen: &Chosen,
+    clock: MonotonicClock,
+) -> Result<Started, ProfileError> {
     let path = dir.join(TRACE_FILE);
     let plan = schedule(&header);
     match found {
@@ -246,7 +256,6 @@ fn start(found: Found, mut header: Header, dir: &Path, chosen: &Chosen) -> Resul
             })
         }
         Found::Free => {
-            let clock = MonotonicClock::start();
             header.clock_origin_unix_s = clock.origin_unix();
             let mut writer = TraceWriter::create(&path, &header)?;
             for warning in &chosen.warnings {

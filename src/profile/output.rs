@@ -119,14 +119,20 @@ fn some(names: &[&str]) -> String {
 /// The first thing in which two runs differ so that their windows may not be mixed.
 fn difference(there: &Header, here: &Header) -> Option<String> {
     let (a, b) = (&there.options, &here.options);
-    let ids = |h: &Header| h.meters.get(h.primary_meter).map(|m| (m.id.clone(), m.scope.clone()));
-    let differs: [(&str, bool); 9] = [
+    // Samples refer to meters by index: the whole list must be the same.
+    let meters =
+        |h: &Header| -> Vec<_> { h.meters.iter().map(|m| (m.id.clone(), m.scope.clone())).collect() };
+    let other_meters = meters(there) != meters(here) || there.primary_meter != here.primary_meter;
+    let differs: [(&str, bool); 10] = [
         ("version of layerjoule", there.tool != here.tool),
         ("network file", there.network.sha256 != here.network.sha256),
         ("batch size", there.network.batch != here.network.batch),
         ("--set", there.network.set != here.network.set),
         ("device", there.device != here.device),
-        ("meter", ids(there) != ids(here)),
+        ("list of meters", other_meters),
+        ("kind of device or meter (real, simulated, stand-in)", {
+            (there.simulated, there.emulated) != (here.simulated, here.emulated)
+        }),
         ("seed", a.seed != b.seed),
         ("number of rounds or length of windows", a != b),
         ("plan", there.signatures != here.signatures || there.layers != here.layers),
@@ -197,13 +203,9 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
 ///
 /// Nothing is there, or it is malformed or of a newer version.
 pub fn load_run(path: &Path) -> Result<(RunReport, Option<Trace>), OutputError> {
-    let (run_file, dir) = if path.is_dir() {
-        (path.join(RUN_FILE), path)
-    } else {
-        (path.to_path_buf(), path.parent().unwrap_or(Path::new(".")))
-    };
-    let trace_file = dir.join(TRACE_FILE);
-    if path.is_dir() && trace_file.exists() {
+    let run_file = if path.is_dir() { path.join(RUN_FILE) } else { path.to_path_buf() };
+    let trace_file = run_file.with_file_name(TRACE_FILE);
+    if run_file.file_name().is_some_and(|name| name == RUN_FILE) && trace_file.exists() {
         let trace = read_trace(&trace_file)?;
         return Ok((run_report(&trace), Some(trace)));
     }

@@ -1,6 +1,6 @@
 //! From a trace to the run report.
 
-use crate::attribution::{Attribution, SignatureEnergy, attribute, signature_counts};
+use crate::attribution::{Attribution, SignatureEnergy, attribute, reading, signature_counts};
 use crate::stats::{Estimate, Uncertain};
 use crate::trace::{LayerRecord, MeterStatus, Trace, Warning};
 use crate::units::Joules;
@@ -88,7 +88,7 @@ fn bare_row(index: usize, layer: &LayerRecord, signatures: &[String]) -> LayerRo
         fused: Vec::new(),
         signature: layer.signature.and_then(|s| signatures.get(s).cloned()),
         algorithm: layer.algorithm.clone(),
-        executions: 1,
+        executions: u64::from(layer.signature.is_some()),
         replays: 0,
         windows: 0,
         method: Method::Replay,
@@ -234,6 +234,20 @@ fn trace_warnings(trace: &Trace) -> Vec<Warning> {
             "incomplete",
             format!("the run ended early ({why}); the same command goes on where it stopped"),
         ));
+    }
+    for (index, meter) in trace.header.meters.iter().enumerate() {
+        let there = trace.spans.iter().filter(|span| reading(trace, span, index).is_some()).count();
+        if there > 0 && there < trace.spans.len() {
+            warnings.push(Warning::new(
+                "missing_readings",
+                format!(
+                    "{} has no reading in {} of {} windows",
+                    meter.id,
+                    trace.spans.len() - there,
+                    trace.spans.len()
+                ),
+            ));
+        }
     }
     let Some(environment) = &trace.environment else { return warnings };
     if let Some(share) = environment.other_processes.filter(|&share| share > DISTURBED) {

@@ -70,15 +70,19 @@ impl SystemProbe {
         }
     }
 
-    /// The surroundings at the end, with what changed since the beginning.
-    pub fn finish(&mut self, begin: &Environment) -> Environment {
+    /// The surroundings at the end, with what changed since the beginning, and what an earlier part of the run
+    /// met.
+    pub fn finish(&mut self, begin: &Environment, earlier: Option<&Environment>) -> Environment {
         self.look();
         let mut end = self.environment(begin.weights_and_input.clone());
         end.clocks_mhz = begin.clocks_mhz.iter().chain(&end.clocks_mhz).copied().collect();
         end.other_processes = self.other_processes();
-        let throttled = throttle_count(&self.at.sysfs_root);
-        if throttled > self.throttled_at_start {
+        let counts = self.throttled_at_start.zip(throttle_count(&self.at.sysfs_root));
+        if counts.is_some_and(|(before, now)| now > before) {
             end.throttle_reasons.push("thermal".to_string());
+        }
+        if let Some(earlier) = earlier {
+            merge(&mut end, earlier);
         }
         end
     }
@@ -90,6 +94,23 @@ impl SystemProbe {
         let passed = all - all_then;
         (passed > 0.0).then(|| ((busy - busy_then) - (own_time() - self.own_at_start)) / passed)
     }
+}
+
+/// Adds what an earlier part of a run met: the worse of the two counts for the whole.
+fn merge(environment: &mut Environment, earlier: &Environment) {
+    for reason in &earlier.throttle_reasons {
+        if !environment.throttle_reasons.contains(reason) {
+            environment.throttle_reasons.push(reason.clone());
+        }
+    }
+    environment.other_processes = match (environment.other_processes, earlier.other_processes) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (a, b) => a.or(b),
+    };
+    environment.temperature_c = match (environment.temperature_c, earlier.temperature_c) {
+        (Some([low, high]), Some([l, h])) => Some([low.min(l), high.max(h)]),
+        (a, b) => a.or(b),
+    };
 }
 
 fn read(path: &Path) -> Option<String> {

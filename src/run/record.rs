@@ -32,6 +32,9 @@ pub enum RecordError {
     /// The trace file cannot be written.
     #[error(transparent)]
     Trace(#[from] TraceError),
+    /// The time given is used up.
+    #[error("the time budget ran out")]
+    Budget,
     /// The user stopped it.
     #[error("stopped by the user")]
     Stopped,
@@ -118,8 +121,11 @@ pub fn record(
         done += 1;
     }
     progress(done, total, "");
+    if error.is_none() && controller.out_of_time() {
+        error = Some(RecordError::Budget);
+    }
     trace.complete = error.is_none();
-    let environment = probe.finish(&trace.header.environment);
+    let environment = probe.finish(&trace.header.environment, trace.environment.as_ref());
     trace.ended_by = error.as_ref().map(RecordError::to_string);
     trace.environment = Some(environment);
     if let Err(failed) = writer.end(&trace) {

@@ -18,6 +18,9 @@ pub trait Controller {
     /// The next window, or none to stop.
     fn next(&mut self, trace: &Trace, now: Instant) -> Option<Request>;
 
+    /// Whether it stopped because the time given was used up.
+    fn out_of_time(&self) -> bool;
+
     /// Windows in all, as far as is known, for the progress display.
     fn total(&self) -> usize;
 }
@@ -32,6 +35,7 @@ pub struct Schedule {
     requests: Vec<Request>,
     next: usize,
     deadline: Option<Instant>,
+    late: bool,
 }
 
 impl Schedule {
@@ -53,7 +57,7 @@ impl Schedule {
             requests.extend(kinds.into_iter().map(|kind| Request { kind, round }));
         }
         requests.extend((IDLE_WINDOWS..2 * IDLE_WINDOWS).map(idle));
-        Self { requests, next: 0, deadline: None }
+        Self { requests, next: 0, deadline: None, late: false }
     }
 
     /// Starts no window after `deadline`.
@@ -86,12 +90,17 @@ impl Schedule {
 
 impl Controller for Schedule {
     fn next(&mut self, _trace: &Trace, now: Instant) -> Option<Request> {
+        let request = self.requests.get(self.next).copied()?;
         if self.deadline.is_some_and(|deadline| now >= deadline) {
+            self.late = true;
             return None;
         }
-        let request = self.requests.get(self.next).copied();
         self.next += 1;
-        request
+        Some(request)
+    }
+
+    fn out_of_time(&self) -> bool {
+        self.late
     }
 
     fn total(&self) -> usize {

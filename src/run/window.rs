@@ -4,7 +4,7 @@
 //! and closing where the reading changes, with the load running until the closing edge, leaves only the
 //! time between two looks (Hähnel 2012, 10.1145/2425248.2425252).
 
-use crate::backend::{BackendError, Executor};
+use crate::backend::Executor;
 use crate::clock::{Clock, Instant};
 use crate::meter::{Meter, ReadError};
 use crate::trace::Sample;
@@ -12,12 +12,14 @@ use crate::units::{Joules, Seconds};
 
 use super::record::RecordError;
 
-/// Longest time between two looks at the meters, so that no counter wraps unseen inside a long pass.
+/// Longest time between two looks at all meters, so that no counter wraps unseen inside a long window.
 const LONGEST_UNREAD: Seconds = Seconds::new(5.0);
 /// The same while settling, where looking costs no window anything.
 const SETTLE_UNREAD: Seconds = Seconds::new(0.05);
 /// Samples of the primary meter inside a window, for the power picture.
 const SAMPLES: f64 = 10.0;
+/// Longest sleep in an idle window: often enough for Ctrl-C, and seldom enough to let the processor sleep.
+const NAP: Seconds = Seconds::new(0.05);
 /// How long a counter may stand still, or be unreadable for a moment, before it is given up.
 const STILL: Seconds = Seconds::new(3.0);
 
@@ -61,7 +63,10 @@ pub(super) struct Rig<'a> {
     /// Readings since the last finished window.
     pub(super) samples: Vec<Sample>,
     pub(super) stop: &'a dyn Fn() -> bool,
+    /// When all meters were last read.
     last_read: Instant,
+    /// For each meter: whether it lost energy in the window at hand, so that its difference means nothing.
+    lost: Vec<bool>,
 }
 
 /// A reading of the primary meter with the times around it.
@@ -84,7 +89,8 @@ impl<'a> Rig<'a> {
         let last_read = clock.now();
         // Room for all samples of a window: nothing is allocated while one is open.
         let samples = Vec::with_capacity(256);
-        Self { executor, steps, clock, meters, period, samples, stop, last_read }
+        let lost = vec![false; meters.len()];
+        Self { executor, steps, clock, meters, period, samples, stop, last_read, lost }
     }
 
     /// Measures one window.
@@ -97,8 +103,9 @@ impl<'a> Rig<'a> {
         let burst = self.settle(load, lengths.settle)?;
         let (opening, opened_within) = self.edge(load, burst, None)?;
         let start = opening.before;
-        self.sample_all(start, opening.energy)?;
-        let mut executions = 0;
+        self.lost.fill(false);
+        self.sample_all(start, opening.energy);
+        let mut executions = 0u64;
         let length = match self.period {
             Some(period) => longer(lengths.window, period * lengths.updates as f64),
             None => lengths.window,
@@ -106,8 +113,16 @@ impl<'a> Rig<'a> {
         let mut sampled = start;
         let mut now = start;
         while now - start < length {
-            executions += self.run(load, burst)?;
+            if load == Load::Idle {
+                let wake = if length / SAMPLES < NAP { length / SAMPLES } else { NAP };
+                self.nap(wake)?;
+            } else {
+                executions += self.run(load, burst)?;
+            }
             now = self.clock.now();
+            if now - self.last_read > LONGEST_UNREAD {
+                self.read_all(now)?;
+            }
             if now - sampled >= length / SAMPLES {
                 sampled = now;
                 if let Some(look) = self.look()?
@@ -118,23 +133,22 @@ impl<'a> Rig<'a> {
             }
         }
         let (closing, closed_within) = self.edge(load, burst, Some(&mut executions))?;
-        self.sample_all(closing.before, closing.energy)?;
+        self.sample_all(closing.before, closing.energy);
         Ok(Window { start, end: closing.before, executions, edge: longer(opened_within, closed_within) })
     }
 
     /// Runs the load until it is in its steady state; the number of executions that make a short burst.
     fn settle(&mut self, load: Load, settle: Seconds) -> Result<u64, RecordError> {
-        let begin = self.clock.now();
-        // What the meters counted before is nobody's energy, so a wrap missed there does not matter.
-        let _ = self.read_all(begin);
-        let until = begin + settle;
+        // What the meters count before the window is nobody's energy, so what is lost here does not matter.
+        let _ = self.read_all(self.clock.now());
         if let Load::Step(step) = load {
             // The step's own inputs: what the steps before it leave in its buffers. Real data, never zeros.
             for earlier in 0..=step {
-                self.launch(earlier)?;
+                self.executor.launch(earlier)?;
             }
             self.executor.sync()?;
         }
+        let until = self.clock.now() + settle;
         let target = self.burst_target();
         let mut burst = 1;
         loop {
@@ -142,6 +156,13 @@ impl<'a> Rig<'a> {
                 let _ = self.read_all(self.clock.now());
             }
             let begin = self.clock.now();
+            if load == Load::Idle {
+                if begin >= until {
+                    return Ok(1);
+                }
+                self.nap(if until - begin < NAP { until - begin } else { NAP })?;
+                continue;
+            }
             self.run(load, burst)?;
             let now = self.clock.now();
             let took = (now - begin).value().max(1e-9);
@@ -212,8 +233,7 @@ impl<'a> Rig<'a> {
                 }
             }
             Load::Idle => {
-                let wait = self.burst_target();
-                self.clock.sleep_until(self.clock.now() + wait);
+                self.nap(self.burst_target())?;
                 return Ok(0);
             }
         }
@@ -221,45 +241,61 @@ impl<'a> Rig<'a> {
         Ok(burst)
     }
 
-    /// Launches one step of a pass and looks at the meters when nobody has for long.
-    fn launch(&mut self, step: usize) -> Result<(), BackendError> {
+    /// Sleeps, unless the user wants to stop.
+    fn nap(&self, time: Seconds) -> Result<(), RecordError> {
+        if (self.stop)() {
+            return Err(RecordError::Stopped);
+        }
+        self.clock.sleep_until(self.clock.now() + time);
+        Ok(())
+    }
+
+    /// Launches one step of a pass and reads all meters when nobody has for long.
+    fn launch(&mut self, step: usize) -> Result<(), RecordError> {
         if self.clock.now() - self.last_read > LONGEST_UNREAD {
             self.executor.sync()?;
-            let now = self.clock.now();
-            // Only to see a wrap in time; a failure will be met at the edge, where it can be reported.
-            let _ = self.read_all(now);
+            self.read_all(self.clock.now())?;
         }
-        self.executor.launch(step)
+        Ok(self.executor.launch(step)?)
     }
 
     /// Reads the primary meter; none if the file was just being written.
     fn look(&mut self) -> Result<Option<Look>, RecordError> {
         let before = self.clock.now();
         match self.meters[0].1.read(before) {
-            Ok(energy) => {
-                self.last_read = before;
-                Ok(Some(Look { before, after: self.clock.now(), energy }))
-            }
+            Ok(energy) => Ok(Some(Look { before, after: self.clock.now(), energy })),
             Err(ReadError::Retry(_)) => Ok(None),
             Err(error) => Err(RecordError::Meter(error)),
         }
     }
 
-    fn read_all(&mut self, now: Instant) -> Result<(), ReadError> {
+    /// Reads every meter, so that each sees its wraps. Only the primary one's failure ends a window.
+    fn read_all(&mut self, now: Instant) -> Result<(), RecordError> {
         self.last_read = now;
-        self.meters.iter_mut().try_for_each(|(_, meter)| meter.read(now).map(drop))
+        let mut primary = Ok(());
+        for (i, (_, meter)) in self.meters.iter_mut().enumerate() {
+            match meter.read(now) {
+                Ok(_) | Err(ReadError::Retry(_)) => {}
+                Err(error) if i == 0 => primary = Err(RecordError::Meter(error)),
+                Err(_) => self.lost[i] = true,
+            }
+        }
+        primary
     }
 
-    /// Gives every meter a sample of exactly this edge. A side meter that fails has none, and its rows will say so.
-    fn sample_all(&mut self, at: Instant, primary: Joules) -> Result<(), RecordError> {
+    /// Gives every meter a sample of exactly this edge. A side meter that failed has none; the report counts
+    /// the windows that it misses.
+    fn sample_all(&mut self, at: Instant, primary: Joules) {
+        self.last_read = at;
         self.push(self.meters[0].0, at, primary);
         for i in 1..self.meters.len() {
             let now = self.clock.now();
-            if let Ok(energy) = self.meters[i].1.read(now) {
-                self.push(self.meters[i].0, at, energy);
+            match self.meters[i].1.read(now) {
+                Ok(energy) if !self.lost[i] => self.push(self.meters[i].0, at, energy),
+                Ok(_) => {}
+                Err(_) => self.lost[i] = true,
             }
         }
-        Ok(())
     }
 
     fn push(&mut self, meter: usize, at: Instant, energy: Joules) {

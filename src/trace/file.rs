@@ -45,6 +45,14 @@ pub enum TraceError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another process records into it.
+    #[error(
+        "{path}: another layerjoule is recording into this directory; wait for it or choose another --out"
+    )]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
     /// A line is not what it must be.
     #[error("{path}:{line}: {reason}")]
     Malformed {
@@ -62,6 +70,8 @@ pub enum TraceError {
 pub struct TraceWriter {
     file: File,
     path: PathBuf,
+    /// Bytes of whole lines.
+    length: u64,
 }
 
 impl TraceWriter {
@@ -71,8 +81,16 @@ impl TraceWriter {
     ///
     /// The file cannot be written.
     pub fn create(path: &Path, header: &Header) -> Result<Self, TraceError> {
-        let file = File::create(path).map_err(io(path, "create"))?;
-        let mut writer = Self { file, path: path.to_path_buf() };
+        // Truncated only once it is ours alone.
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(io(path, "create"))?;
+        lock(&file, path)?;
+        file.set_len(0).map_err(io(path, "create"))?;
+        let mut writer = Self { file, path: path.to_path_buf(), length: 0 };
         writer.append(&Line::Header(Box::new(header.clone())))?;
         Ok(writer)
     }
@@ -84,12 +102,13 @@ impl TraceWriter {
     /// The file cannot be read or written.
     pub fn resume(path: &Path) -> Result<Self, TraceError> {
         let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io(path, "open"))?;
+        lock(&file, path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io(path, "read"))?;
         let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
         file.set_len(whole as u64).map_err(io(path, "write"))?;
         file.seek(std::io::SeekFrom::End(0)).map_err(io(path, "write"))?;
-        Ok(Self { file, path: path.to_path_buf() })
+        Ok(Self { file, path: path.to_path_buf(), length: whole as u64 })
     }
 
     /// Adds a finished window and the samples up to it.
@@ -133,7 +152,15 @@ impl TraceWriter {
         })?;
         text.push(b'\n');
         // One write a line: what a reader or a crash sees ends with a whole line or a cut one, never a mix.
-        self.file.write_all(&text).map_err(io(&self.path, "write"))
+        if let Err(source) = self.file.write_all(&text) {
+            // A part of the line may be there; without it the file stays readable and can be continued. Where
+            // even that fails, the reader leaves out an unfinished last line.
+            let _ = self.file.set_len(self.length);
+            let _ = self.file.seek(std::io::SeekFrom::Start(self.length));
+            return Err(io(&self.path, "write")(source));
+        }
+        self.length += text.len() as u64;
+        Ok(())
     }
 }
 
@@ -160,7 +187,10 @@ pub fn read_trace(path: &Path) -> Result<Trace, TraceError> {
         }
         let line: Line = serde_json::from_slice(&text).map_err(|e| malformed(number, e.to_string()))?;
         match (&mut trace, line) {
-            (None, Line::Header(header)) => trace = Some(Trace::new(*header, Vec::new())),
+            (None, Line::Header(header)) => {
+                check_header(&header).map_err(|reason| malformed(number, reason))?;
+                trace = Some(Trace::new(*header, Vec::new()));
+            }
             (Some(trace), line) => add_line(trace, line).map_err(|reason| malformed(number, reason))?,
             (None, _) => return Err(malformed(number, "expected the header first".to_string())),
         }
@@ -191,6 +221,32 @@ fn add_line(trace: &mut Trace, line: Line) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Indices that later code relies on.
+fn check_header(header: &Header) -> Result<(), String> {
+    let (meters, signatures) = (header.meters.len(), header.signatures.len());
+    if header.primary_meter >= meters {
+        return Err(format!("primary meter: expected below {meters}, found {}", header.primary_meter));
+    }
+    for layer in &header.layers {
+        if let Some(signature) = layer.signature.filter(|&s| s >= signatures) {
+            return Err(format!(
+                "layer \"{}\": signature: expected below {signatures}, found {signature}",
+                layer.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn lock(file: &File, path: &Path) -> Result<(), TraceError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(std::fs::TryLockError::WouldBlock) => Err(TraceError::Busy { path: path.to_path_buf() }),
+        // A file system without locks: two runs at once are then the user's to avoid.
+        Err(std::fs::TryLockError::Error(_)) => Ok(()),
+    }
 }
 
 /// Older versions of the format are read, newer ones refused by name.

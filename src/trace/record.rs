@@ -201,7 +201,7 @@ pub struct Header {
     pub tool: Tool,
     /// When, as RFC 3339 UTC.
     pub created: String,
-    /// UTC time of the clock's origin, in seconds since 1970.
+    /// UTC time of the clock's origin, in seconds since 1970; that of the first part of an interrupted run.
     pub clock_origin_unix_s: Seconds,
     /// Whether a simulated device gave the numbers.
     pub simulated: bool,
