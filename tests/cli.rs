@@ -188,6 +188,34 @@ fn a_stand_in_and_the_real_machine_are_never_mixed_in_one_run() {
 }
 
 #[test]
+fn a_report_never_lands_in_another_runs_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (network, one, two) = (lenet(dir.path()), dir.path().join("one"), dir.path().join("two"));
+    profile(&network, &one, &[]).success();
+    profile(&network, &two, &[]).success();
+    let report = |out: &Path| layerjoule().arg("report").arg(&one).arg("--out").arg(out).assert();
+    assert!(stderr(&report(&two).code(2)).contains("holds another run"));
+    let pictures = dir.path().join("pictures");
+    report(&pictures).success();
+    report(&pictures).success();
+    fs::write(pictures.join("notes.txt"), "mine").unwrap();
+    assert!(stderr(&report(&pictures).code(2)).contains("did not write (\"notes.txt\")"));
+    report(&one).success();
+}
+
+#[test]
+fn pipes_and_devices_are_refused_instead_of_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe.toml");
+    assert!(Process::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [pipe.as_path(), Path::new("/dev/zero")] {
+        let assert = layerjoule().arg("inspect").arg(path).assert().code(2);
+        assert!(stderr(&assert).contains("found a pipe or device"), "{}", stderr(&assert));
+        layerjoule().arg("report").arg(path).assert().code(2);
+    }
+}
+
+#[test]
 fn a_damaged_trace_is_refused_with_its_line() {
     let dir = tempfile::tempdir().unwrap();
     let (network, out) = (lenet(dir.path()), dir.path().join("out"));

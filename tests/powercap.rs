@@ -85,6 +85,19 @@ fn a_still_counter_is_unavailable_with_the_reason() {
 }
 
 #[test]
+fn two_zones_of_one_name_are_two_counters() {
+    let dir = tempfile::tempdir().unwrap();
+    Tree::new(dir.path(), 262_143_328_850).set(5);
+    let zones = dir.path().join("class/powercap");
+    let second = zones.join("intel-rapl:1");
+    fs::create_dir(&second).unwrap();
+    for name in ["name", "max_energy_range_uj", "energy_uj"] {
+        fs::copy(zones.join("intel-rapl:0").join(name), second.join(name)).unwrap();
+    }
+    assert_eq!(powercap_meters(dir.path()).remove(0).record.scope, "CPU package, sum of 2");
+}
+
+#[test]
 fn a_counter_that_may_not_be_read_names_the_command_that_mends_it() {
     let dir = tempfile::tempdir().unwrap();
     let tree = Tree::new(dir.path(), 262_143_328_850);

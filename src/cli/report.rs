@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::profile::{load_run, write_report};
+use crate::profile::{load_run, may_render, write_report};
 use crate::report::{layers_csv, table};
 
 use super::Format;
@@ -34,6 +34,7 @@ pub(super) struct ReportArguments {
 pub(super) fn run(arguments: &ReportArguments) -> anyhow::Result<Exit> {
     let (report, trace) = load_run(&arguments.run)?;
     if let Some(out) = &arguments.out {
+        may_render(&arguments.run, &report, out)?;
         write_report(out, &report, trace.as_ref())?;
         super::complain(&format!("written to {}", out.display()));
     }

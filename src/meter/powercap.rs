@@ -88,8 +88,9 @@ fn no_package(reason: String) -> MeterCandidate {
     MeterCandidate::unavailable(POWERCAP_ID, &Domain::Package.scope(1), MeterKind::Counter, reason)
 }
 
-/// Zone folders by domain. A zone is listed flat and, through links, inside its parent; and a laptop shows
-/// one package both under `intel-rapl` and `intel-rapl-mmio`: each counts once.
+/// Zone folders by domain. A zone stands flat among all others, and through links inside its parent, where nobody
+/// looks here. A laptop shows one package both under `intel-rapl` and `intel-rapl-mmio`: it counts once. Two
+/// plain zones of one name are two counters; leaving one out would halve the joules.
 fn find_zones(class: &Path) -> Result<BTreeMap<Domain, Vec<PathBuf>>, String> {
     let entries = std::fs::read_dir(class).map_err(|e| {
         format!(
@@ -113,7 +114,9 @@ fn find_zones(class: &Path) -> Result<BTreeMap<Domain, Vec<PathBuf>>, String> {
             Domain::Package | Domain::Psys => String::new(),
             _ => zone.split(':').nth(1).unwrap_or_default().to_string(),
         };
-        if seen.insert((name.to_string(), parent)) {
+        let twin = zone.contains("mmio") && seen.contains(&(name.to_string(), parent.clone()));
+        seen.insert((name.to_string(), parent));
+        if !twin {
             zones.entry(domain).or_default().push(folder);
         }
     }
@@ -155,9 +158,13 @@ impl Zone {
         let text =
             std::fs::read_to_string(&range_path).map_err(|e| format!("{}: {e}", range_path.display()))?;
         let range: u64 = text.trim().parse().ok().filter(|&r| r > 0).ok_or_else(|| {
-            format!("{}: expected microjoules, found \"{}\"", range_path.display(), text.trim())
+            format!("{}: expected more than 0 microjoules, found \"{}\"", range_path.display(), text.trim())
         })?;
         let path = folder.join("energy_uj");
+        // A pipe in its place would be waited for without end. What cannot be looked at fails below, with a reason.
+        if std::fs::metadata(&path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+            return Err(format!("{}: expected a file", path.display()));
+        }
         // Only whether it may be read; a half-written value is for the first reading to retry.
         match read_number(&path) {
             Ok(_) | Err(ReadError::Retry(_)) => {}
@@ -214,7 +221,7 @@ fn read_number(path: &Path) -> Result<u64, ReadError> {
         ReadError::Gone(format!("{}: {e}{advice}", path.display()))
     })?;
     std::str::from_utf8(&buffer[..length]).ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
-        let found = String::from_utf8_lossy(&buffer[..length]).trim().to_string();
+        let found = String::from_utf8_lossy(&buffer[..length]).trim().escape_debug().to_string();
         ReadError::Retry(format!("{}: expected microjoules, found \"{found}\"", path.display()))
     })
 }

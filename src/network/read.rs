@@ -26,6 +26,12 @@ pub enum ReadError {
         source: std::io::Error,
     },
     /// The path is a directory.
+    #[error("{}: expected a network file (.toml or .onnx), found a pipe or device; save it to a file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// It is a directory.
     #[error("{}: expected a network file (.toml or .onnx), found a directory", path.display())]
     Directory {
         /// The path.
@@ -85,12 +91,17 @@ pub fn read(path: &Path, set: &[(String, i64)]) -> Result<Network, ReadError> {
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, ReadError> {
     let io = |source| ReadError::Io { path: path.to_path_buf(), source };
-    let file = File::open(path).map_err(io)?;
-    if file.metadata().map_err(io)?.is_dir() {
+    // Looked at before it is opened: a pipe would be waited for, and a device may never end.
+    let kind = std::fs::metadata(path).map_err(io)?;
+    if kind.is_dir() {
         return Err(ReadError::Directory { path: path.to_path_buf() });
     }
+    if !kind.is_file() {
+        return Err(ReadError::NotAFile { path: path.to_path_buf() });
+    }
+    let file = File::open(path).map_err(io)?;
     let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too large; a pipe has no size to ask for.
+    // One byte more than allowed tells a file that is too large, even one that grows.
     file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > LARGEST {
         return Err(ReadError::TooLarge { path: path.to_path_buf(), limit: LARGEST });

@@ -17,7 +17,7 @@ use crate::trace::{
 };
 use crate::units::Seconds;
 
-use super::output::{self, Found, OutputError, TRACE_FILE};
+use super::output::{self, OutputError, TRACE_FILE};
 use super::records::{layer_records, network_record};
 
 /// Where the network runs.
@@ -160,6 +160,7 @@ pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, Pr
     let backend = CpuBackend::new(threads)?;
     let info = backend.info();
     let dir = options.out.clone().unwrap_or_else(|| default_directory(&network, &info));
+    let unfinished = output::unfinished_run(&dir, options.force)?;
     say(&format!("{}: {} layers, looking for meters", network.name, network.layers.len()));
     let looking = MonotonicClock::start();
     let chosen = choose(host_meters(&options.sysfs_root, &looking), &options.meter)?;
@@ -173,9 +174,11 @@ pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, Pr
     let mut executor = backend.prepare(&network, &plan, &tensors)?;
     drop(tensors);
     let header = header(options, &network, &plan, &info, executor.as_ref(), &chosen, environment);
-    let found = output::inspect_directory(&dir, &header, options.force)?;
+    if let Some(trace) = &unfinished {
+        output::may_continue(&dir, trace, &header)?;
+    }
     output::create_directory(&dir)?;
-    let started = start(found, header, &dir, &chosen, looking)?;
+    let started = start(unfinished, header, &dir, &chosen, looking)?;
     let Started { mut trace, mut writer, clock, schedule } = started;
     for warning in first_pass(executor.as_mut(), &plan)? {
         if trace.warnings.contains(&warning) {
@@ -236,7 +239,7 @@ struct Started {
 /// Opens the trace file and the clock. A new run keeps the clock with which the meters were tried, since they
 /// remember when they were read.
 fn start(
-    found: Found,
+    unfinished: Option<Box<Trace>>,
     mut header: Header,
     dir: &Path,
     chosen: &Chosen,
@@ -244,8 +247,8 @@ fn start(
 ) -> Result<Started, ProfileError> {
     let path = dir.join(TRACE_FILE);
     let plan = schedule(&header);
-    match found {
-        Found::Unfinished(trace) => {
+    match unfinished {
+        Some(trace) => {
             let end = trace.spans.last().map(|s| s.end).unwrap_or_default();
             Ok(Started {
                 schedule: plan.without(&trace),
@@ -255,7 +258,7 @@ fn start(
                 trace: *trace,
             })
         }
-        Found::Free => {
+        None => {
             header.clock_origin_unix_s = clock.origin_unix();
             let mut writer = TraceWriter::create(&path, &header)?;
             for warning in &chosen.warnings {

@@ -45,63 +45,86 @@ pub enum OutputError {
     Picture(#[from] crate::report::PictureError),
 }
 
-/// What an output directory holds.
-#[derive(Debug)]
-pub(super) enum Found {
-    /// Nothing that is in the way.
-    Free,
-    /// An unfinished run that can be continued.
-    Unfinished(Box<Trace>),
-}
-
-/// Looks whether a run may be written to a directory; `header` is that of the run to come.
+/// Looks whether a run may be written to a directory; gives the unfinished run that it holds, if any.
 ///
 /// # Errors
 ///
-/// The path is no directory, holds files of others, a finished run, or an unfinished one with other options.
-/// With `force` only the first counts; files of others are never touched.
-pub(super) fn inspect_directory(dir: &Path, header: &Header, force: bool) -> Result<Found, OutputError> {
-    let refuse = |reason: String| OutputError::Refused { path: dir.to_path_buf(), reason };
+/// The path is no directory, holds files of others or a finished run. With `force` only the first counts; files
+/// of others are never touched.
+pub(super) fn unfinished_run(dir: &Path, force: bool) -> Result<Option<Box<Trace>>, OutputError> {
+    let Some(names) = own_files(dir, force)? else { return Ok(None) };
+    let finished = "holds a finished run; choose another --out, or --force to replace it";
+    if !names.contains(TRACE_FILE) {
+        return if names.contains(RUN_FILE) { Err(refused(dir, finished)) } else { Ok(None) };
+    }
+    let trace = read_trace(&dir.join(TRACE_FILE))?;
+    if trace.complete { Err(refused(dir, finished)) } else { Ok(Some(Box::new(trace))) }
+}
+
+/// Names of the files in a directory, all ours; none where it does not exist or `force` lets anything be.
+fn own_files(dir: &Path, force: bool) -> Result<Option<BTreeSet<String>>, OutputError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Free),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
-            return Err(refuse("expected a directory, found a file; choose another --out".to_string()));
+            return Err(refused(dir, "expected a directory, found a file; choose another --out"));
         }
         Err(source) => return Err(OutputError::Io { path: dir.to_path_buf(), what: "list", source }),
     };
     if force {
-        return Ok(Found::Free);
+        return Ok(None);
     }
     let names: BTreeSet<String> =
         entries.filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned())).collect();
     let foreign: Vec<&str> = names.iter().map(String::as_str).filter(|name| !is_ours(name)).collect();
-    if !foreign.is_empty() {
-        return Err(refuse(format!(
-            "the directory holds files that layerjoule did not write ({}); choose another --out",
-            some(&foreign)
-        )));
+    if foreign.is_empty() {
+        return Ok(Some(names));
     }
-    let trace_path = dir.join(TRACE_FILE);
-    if !names.contains(TRACE_FILE) {
-        if names.contains(RUN_FILE) {
-            return Err(refuse(
-                "holds a finished run; choose another --out, or --force to replace it".into(),
-            ));
-        }
-        return Ok(Found::Free);
+    let files = some(&foreign);
+    let reason =
+        format!("the directory holds files that layerjoule did not write ({files}); choose another --out");
+    Err(refused(dir, &reason))
+}
+
+fn refused(dir: &Path, reason: &str) -> OutputError {
+    OutputError::Refused { path: dir.to_path_buf(), reason: reason.to_string() }
+}
+
+/// Whether an unfinished run may be continued by the run with this header.
+///
+/// # Errors
+///
+/// The runs differ in something that may not change within one.
+pub(super) fn may_continue(dir: &Path, trace: &Trace, header: &Header) -> Result<(), OutputError> {
+    let Some(what) = difference(&trace.header, header) else { return Ok(()) };
+    let reason = format!(
+        "holds an unfinished run with another {what}; give the same options to go on, choose another --out, or \
+         --force to replace it"
+    );
+    Err(refused(dir, &reason))
+}
+
+/// Whether a report of the run in `from` may be written to `out`.
+///
+/// # Errors
+///
+/// `out` is no directory, or holds files of others or another run.
+pub fn may_render(from: &Path, report: &RunReport, out: &Path) -> Result<(), OutputError> {
+    let Some(names) = own_files(out, false)? else { return Ok(()) };
+    let home = if from.is_dir() { from } else { from.parent().unwrap_or(Path::new(".")) };
+    let same_place = || Some(fs::canonicalize(home).ok()? == fs::canonicalize(out).ok()?);
+    if same_place() == Some(true) {
+        return Ok(());
     }
-    let trace = read_trace(&trace_path)?;
-    if trace.complete {
-        return Err(refuse("holds a finished run; choose another --out, or --force to replace it".into()));
+    let created = || -> Option<String> {
+        let value: serde_json::Value = serde_json::from_slice(&fs::read(out.join(RUN_FILE)).ok()?).ok()?;
+        Some(value["created"].as_str()?.to_string())
+    };
+    let other_run = names.contains(RUN_FILE) && created().as_deref() != Some(&report.created);
+    if names.contains(TRACE_FILE) || other_run {
+        return Err(refused(out, "holds another run; choose another --out"));
     }
-    match difference(&trace.header, header) {
-        None => Ok(Found::Unfinished(Box::new(trace))),
-        Some(what) => Err(refuse(format!(
-            "holds an unfinished run with another {what}; give the same options to go on, choose another --out, \
-             or --force to replace it"
-        ))),
-    }
+    Ok(())
 }
 
 fn is_ours(name: &str) -> bool {
@@ -205,6 +228,12 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
 pub fn load_run(path: &Path) -> Result<(RunReport, Option<Trace>), OutputError> {
     let run_file = if path.is_dir() { path.join(RUN_FILE) } else { path.to_path_buf() };
     let trace_file = run_file.with_file_name(TRACE_FILE);
+    for file in [&run_file, &trace_file] {
+        // A pipe would be waited for, and a device may never end.
+        if fs::metadata(file).is_ok_and(|m| !m.is_file()) {
+            return Err(refused(file, "expected a file"));
+        }
+    }
     if run_file.file_name().is_some_and(|name| name == RUN_FILE) && trace_file.exists() {
         let trace = read_trace(&trace_file)?;
         return Ok((run_report(&trace), Some(trace)));
@@ -216,8 +245,9 @@ pub fn load_run(path: &Path) -> Result<(RunReport, Option<Trace>), OutputError> 
         ),
         _ => OutputError::Io { path: run_file.clone(), what: "read", source },
     })?;
-    let value: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|e| refuse(format!("not a run file: {e}")))?;
+    let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| {
+        refuse(format!("not a run file ({e}); give the directory that `profile` wrote, or its run.json"))
+    })?;
     let found = value["schema"].as_str().unwrap_or("none");
     if found != RUN_SCHEMA {
         return Err(refuse(format!(

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Instant;
 use crate::units::Joules;
 
-use super::{Environment, Header, Sample, Span, Trace, Warning};
+use super::{Environment, Header, Sample, Span, SpanKind, Trace, Warning};
 
 /// Format and version of the trace file.
 pub const TRACE_SCHEMA: &str = "layerjoule.trace/1";
@@ -185,7 +185,8 @@ pub fn read_trace(path: &Path) -> Result<Trace, TraceError> {
         if trace.is_none() {
             check_schema(&text).map_err(|reason| malformed(number, reason))?;
         }
-        let line: Line = serde_json::from_slice(&text).map_err(|e| malformed(number, e.to_string()))?;
+        let line: Line =
+            serde_json::from_slice(&text).map_err(|e| malformed(number, format!("damaged line: {e}")))?;
         match (&mut trace, line) {
             (None, Line::Header(header)) => {
                 check_header(&header).map_err(|reason| malformed(number, reason))?;
@@ -206,9 +207,7 @@ fn add_line(trace: &mut Trace, line: Line) -> Result<(), String> {
             if let Some((meter, ..)) = samples.iter().find(|(meter, ..)| *meter >= meters) {
                 return Err(format!("sample of meter {meter}, but the header lists {meters}"));
             }
-            if span.end < span.start {
-                return Err("a span ends before it starts".to_string());
-            }
+            check_span(trace, &span)?;
             trace.spans.push(span);
             let sample = |(meter, at, energy)| Sample { meter, at, energy };
             trace.samples.extend(samples.into_iter().map(sample));
@@ -221,6 +220,25 @@ fn add_line(trace: &mut Trace, line: Line) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A window belongs to this run, once, after the windows before it.
+fn check_span(trace: &Trace, span: &Span) -> Result<(), String> {
+    let earliest = trace.spans.last().map(|last| last.end).unwrap_or_default();
+    if span.start < earliest || span.end <= span.start {
+        return Err("a window does not follow the one before it; the trace is damaged".to_string());
+    }
+    let works = !matches!(span.kind, SpanKind::Idle | SpanKind::ActiveIdle);
+    if works && span.executions == 0 {
+        return Err("a window without executions; the trace is damaged".to_string());
+    }
+    let signatures = trace.header.signatures.len();
+    match span.kind {
+        SpanKind::Replay(signature) if signature >= signatures => {
+            Err(format!("signature: expected below {signatures}, found {signature}; the trace is damaged"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Indices that later code relies on.
@@ -253,7 +271,9 @@ fn lock(file: &File, path: &Path) -> Result<(), TraceError> {
 fn check_schema(line: &[u8]) -> Result<(), String> {
     let value: serde_json::Value =
         serde_json::from_slice(line).map_err(|e| format!("not a layerjoule trace: {e}"))?;
-    let found = value["header"]["schema"].as_str().unwrap_or("none");
+    let Some(found) = value["header"]["schema"].as_str() else {
+        return Err("expected a trace's header, found something else; the trace is damaged".to_string());
+    };
     if found == TRACE_SCHEMA {
         return Ok(());
     }
