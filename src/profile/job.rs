@@ -20,15 +20,6 @@ use crate::units::Seconds;
 use super::output::{self, OutputError, TRACE_FILE};
 use super::records::{layer_records, network_record};
 
-/// Where the network runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// The best there is; the CPU for now.
-    Auto,
-    /// The host's processor.
-    Cpu,
-}
-
 /// Lengths of windows; none for the meter's default.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Timing {
@@ -53,8 +44,6 @@ pub struct ProfileOptions {
     pub set: Vec<(String, i64)>,
     /// Items in one pass.
     pub batch: usize,
-    /// Where it runs.
-    pub device: DeviceChoice,
     /// Worker threads; none for all processors.
     pub threads: Option<usize>,
     /// What reads the energy.

@@ -7,6 +7,6 @@ mod job;
 mod output;
 mod records;
 
-pub use job::{DeviceChoice, Hooks, Outcome, ProfileError, ProfileOptions, Timing, profile};
+pub use job::{Hooks, Outcome, ProfileError, ProfileOptions, Timing, profile};
 pub use output::{OutputError, RUN_FILE, TRACE_FILE, load_run, may_render, write_report};
 pub use records::{layer_records, network_record};
