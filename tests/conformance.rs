@@ -77,7 +77,7 @@ fn to_f64(values: &[f32]) -> Vec<f64> {
 /// do not blur the bound; then holds a pass over reused buffers to the same bits.
 fn check(network: &Network, batch: usize, threads: usize, seed: u64) {
     let tensors = Tensors::new(network, &WeightOptions { seed, batch }).unwrap();
-    let plan = Plan::new(network, &PlanOptions { batch, keep_all: true }).unwrap();
+    let plan = Plan::new(network, &PlanOptions { batch, keep_all: true, fuse: false }).unwrap();
     let mut executor = pass(network, &plan, &tensors, threads);
     for (index, layer) in network.layers.iter().enumerate() {
         let read = |t: &TensorRef| to_f64(&engine_tensor(network, &plan, &tensors, &mut *executor, *t));
@@ -91,7 +91,7 @@ fn check(network: &Network, batch: usize, threads: usize, seed: u64) {
         let what = format!("{} ({}) by {algorithm}", layer.name, layer.kind);
         bounds::assert_within(&what, &found, &expected, &bounds);
     }
-    let reused = Plan::new(network, &PlanOptions { batch, keep_all: false }).unwrap();
+    let reused = Plan::new(network, &PlanOptions { batch, keep_all: false, fuse: false }).unwrap();
     let mut again = pass(network, &reused, &tensors, threads);
     for result in results(network) {
         let kept = engine_tensor(network, &plan, &tensors, &mut *executor, result);

@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &InspectArguments) -> anyhow::Result<Exit> {
         })?;
         network.layers.truncate(at + 1);
     }
-    let plan = Plan::new(&network, &PlanOptions { batch: arguments.batch, keep_all: false })
+    let plan = Plan::new(&network, &PlanOptions { batch: arguments.batch, keep_all: false, fuse: false })
         .with_context(|| arguments.network.display().to_string())?;
     let text = match arguments.format {
         InspectFormat::Table => table(&network, &plan),

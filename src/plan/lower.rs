@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use crate::network::{Layer, Network, TensorRef, shape_text};
 
 use super::buffers::Buffers;
-use super::{BufferId, Plan, PlanError, PlanOptions, Signature, Step};
+use super::{BufferId, Plan, PlanError, PlanOptions, Signature, Step, fuse};
 
 impl Plan {
-    /// Plans a network: one step for each layer that moves data, buffers reused when free.
+    /// Plans a network: one step for each layer that moves data, or for several with [`PlanOptions::fuse`];
+    /// buffers are reused when free.
     ///
     /// # Errors
     ///
@@ -35,31 +36,41 @@ impl Plan {
             buffers: Vec::new(),
             input,
             signatures: Vec::new(),
-            step_of_layer: Vec::new(),
-            buffer_of_layer: Vec::new(),
+            step_of_layer: vec![None; network.layers.len()],
+            buffer_of_layer: vec![input; network.layers.len()],
         };
         let mut by_text: HashMap<String, usize> = HashMap::new();
+        // A step runs where its last layer stands: there everything that any of its layers reads exists.
+        let mut chain_ending_at = vec![None; network.layers.len()];
+        for chain in fuse::chains(network, options.fuse) {
+            if let Some(&last) = chain.last() {
+                chain_ending_at[last] = Some(chain);
+            }
+        }
         for (index, layer) in network.layers.iter().enumerate() {
-            let inputs: Vec<BufferId> = layer.inputs.iter().map(|&t| plan.buffer(t)).collect();
+            let Some(layers) = chain_ending_at[index].take() else { continue };
+            let reads = outside_tensors(network, &layers);
+            let inputs: Vec<BufferId> = reads.iter().map(|&t| plan.buffer(t)).collect();
             let uses = readers.layers[index].max(1);
             if layer.kind.is_view() {
                 buffers.add_readers(inputs[0], uses);
                 buffers.release(inputs[0]);
-                plan.buffer_of_layer.push(inputs[0]);
-                plan.step_of_layer.push(None);
+                plan.buffer_of_layer[index] = inputs[0];
                 continue;
             }
             let output = buffers.take(size(&layer.name, &layer.output)?, uses);
             inputs.iter().for_each(|&id| buffers.release(id));
-            let text = signature_text(network, layer, batch);
+            let text = signature_text(network, &layers, batch);
             let signature = *by_text.entry(text.clone()).or_insert_with(|| {
                 plan.signatures.push(Signature { text, steps: Vec::new() });
                 plan.signatures.len() - 1
             });
             plan.signatures[signature].steps.push(plan.steps.len());
-            plan.step_of_layer.push(Some(plan.steps.len()));
-            plan.buffer_of_layer.push(output);
-            plan.steps.push(Step { layers: vec![index], inputs, output, signature });
+            for &layer in &layers {
+                plan.step_of_layer[layer] = Some(plan.steps.len());
+                plan.buffer_of_layer[layer] = output;
+            }
+            plan.steps.push(Step { layers, reads, inputs, output, signature });
         }
         plan.buffers = buffers.into_sizes();
         Ok(plan)
@@ -95,8 +106,20 @@ fn reader_counts(network: &Network) -> Readers {
     readers
 }
 
+/// What the layers of a step read that none of them computes.
+fn outside_tensors(network: &Network, layers: &[usize]) -> Vec<TensorRef> {
+    let inside = |tensor: &TensorRef| matches!(tensor, TensorRef::Layer(i) if layers.contains(i));
+    let inputs = layers.iter().flat_map(|&index| &network.layers[index].inputs);
+    inputs.copied().filter(|tensor| !inside(tensor)).collect()
+}
+
 /// Everything that decides what a kernel does; equal texts mean equal work.
-fn signature_text(network: &Network, layer: &Layer, batch: usize) -> String {
-    let inputs: Vec<String> = layer.inputs.iter().map(|&t| shape_text(network.shape(t))).collect();
-    format!("forward f32 nchw n{batch} {} {} -> {}", inputs.join("+"), layer.kind, shape_text(&layer.output))
+fn signature_text(network: &Network, layers: &[usize], batch: usize) -> String {
+    let part = |&index: &usize| {
+        let layer: &Layer = &network.layers[index];
+        let inputs: Vec<String> = layer.inputs.iter().map(|&t| shape_text(network.shape(t))).collect();
+        format!("{} {} -> {}", inputs.join("+"), layer.kind, shape_text(&layer.output))
+    };
+    let parts: Vec<String> = layers.iter().map(part).collect();
+    format!("forward f32 nchw n{batch} {}", parts.join(" then "))
 }

@@ -4,7 +4,10 @@
 //! [`Signature`]: they are measured together and their errors are fully correlated.
 
 mod buffers;
+mod fuse;
 mod lower;
+
+use crate::network::TensorRef;
 
 /// Index of a buffer in [`Plan::buffers`].
 pub type BufferId = usize;
@@ -16,11 +19,14 @@ pub struct PlanOptions {
     pub batch: usize,
     /// Gives every layer its own buffer, so that each output can be read after a pass. Costs memory.
     pub keep_all: bool,
+    /// Computes a batch norm, a sum and an activation in the same step as the convolution before them, where
+    /// nothing else reads what lies between: inference engines do so by default, training frameworks do not.
+    pub fuse: bool,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { batch: 1, keep_all: false }
+        Self { batch: 1, keep_all: false, fuse: false }
     }
 }
 
@@ -29,7 +35,9 @@ impl Default for PlanOptions {
 pub struct Step {
     /// Layers it computes, by index in the network; the first names the step.
     pub layers: Vec<usize>,
-    /// Buffers it reads, in the order of the layer's inputs.
+    /// Tensors it reads: the inputs of its first layer, then what the others need beside its result.
+    pub reads: Vec<TensorRef>,
+    /// The buffer of each tensor that it reads.
     pub inputs: Vec<BufferId>,
     /// The buffer it writes; never one of its inputs.
     pub output: BufferId,
@@ -61,7 +69,8 @@ pub struct Plan {
     pub signatures: Vec<Signature>,
     /// For each layer of the network: its step, or none for a view that executes nothing.
     pub step_of_layer: Vec<Option<usize>>,
-    /// For each layer of the network: the buffer that holds its output.
+    /// For each layer of the network: the buffer that holds its output. A layer that is fused with the next has no
+    /// output in memory; the buffer is that of its step.
     pub buffer_of_layer: Vec<BufferId>,
 }
 

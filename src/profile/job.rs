@@ -136,7 +136,7 @@ pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, Pr
         )));
     }
     let network = network::read(&options.network, &options.set)?;
-    let plan = Plan::new(&network, &PlanOptions { batch: options.batch, keep_all: false })
+    let plan = Plan::new(&network, &PlanOptions { batch: options.batch, keep_all: false, fuse: false })
         .map_err(|source| ProfileError::Plan { file: options.network.clone(), source })?;
     if plan.steps.is_empty() {
         return Err(ProfileError::Usage(format!(

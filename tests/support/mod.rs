@@ -120,7 +120,13 @@ pub(crate) fn plan(signature_of_step: &[usize]) -> Plan {
         steps: signature_of_step
             .iter()
             .enumerate()
-            .map(|(i, &signature)| Step { layers: vec![i], inputs: vec![0], output: 1, signature })
+            .map(|(i, &signature)| Step {
+                layers: vec![i],
+                reads: vec![layerjoule::network::TensorRef::Input],
+                inputs: vec![0],
+                output: 1,
+                signature,
+            })
             .collect(),
         buffers: vec![1, 1],
         input: 0,

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::network::Role;
+use crate::network::{Activation, Role};
 
+use super::activation;
 use super::kernel::{Inputs, Job, Kernel};
-use super::parallel::{Scratch, for_each_piece};
+use super::parallel::{Workers, for_each_piece};
 
 /// What is done with two elements.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,6 +24,7 @@ pub(super) struct BroadcastKernel {
     block: usize,
     operands: Vec<Operand>,
     stored: Option<Arc<[f32]>>,
+    activation: Option<Activation>,
 }
 
 struct Operand {
@@ -72,6 +74,7 @@ impl BroadcastKernel {
             outer: std::iter::once(job.batch).chain(output[..split].iter().copied()).collect(),
             block: output[split..].iter().product(),
             stored,
+            activation: job.fused.activation,
         }
     }
 
@@ -98,8 +101,14 @@ impl BroadcastKernel {
         if *stays { Side::One(values[start]) } else { Side::Run(&values[start + from..][..len]) }
     }
 
-    fn combine_all(&self, inputs: &Inputs<'_>, out: &mut [f32], operator: impl Fn(f32, f32) -> f32 + Sync) {
-        for_each_piece(out, |start, piece| {
+    fn combine_all(
+        &self,
+        workers: Workers<'_>,
+        inputs: &Inputs<'_>,
+        out: &mut [f32],
+        operator: impl Fn(f32, f32) -> f32 + Sync,
+    ) {
+        for_each_piece(workers, out, |start, piece| {
             let mut done = 0;
             while done < piece.len() {
                 let (block, from) = ((start + done) / self.block, (start + done) % self.block);
@@ -108,6 +117,9 @@ impl BroadcastKernel {
                 let side = |operand| self.side(inputs, operand, block, from, len);
                 copy(target, side(0));
                 (1..self.operands.len()).for_each(|operand| combine(target, side(operand), &operator));
+                if let Some(activation) = self.activation {
+                    activation::apply(activation, target);
+                }
                 done += len;
             }
         });
@@ -133,10 +145,10 @@ impl Kernel for BroadcastKernel {
         "direct"
     }
 
-    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], _: &Scratch) {
+    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {
         match self.operator {
-            Operator::Add => self.combine_all(inputs, out, |a, b| a + b),
-            Operator::Mul => self.combine_all(inputs, out, |a, b| a * b),
+            Operator::Add => self.combine_all(workers, inputs, out, |a, b| a + b),
+            Operator::Mul => self.combine_all(workers, inputs, out, |a, b| a * b),
         }
     }
 }

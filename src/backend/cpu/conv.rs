@@ -1,31 +1,32 @@
-//! Convolutions: the choice of algorithm, and the products of weights with tiles of columns.
+//! Convolutions: the choice of algorithm, and the sums of weights with what their taps read.
 
-use std::sync::Arc;
+use std::ops::Range;
+
+use pulp::{Arch, Simd, WithSimd};
 
 use crate::backend::BackendError;
 use crate::network::{Conv, Role};
 
-use super::columns;
 use super::depthwise::DepthwiseKernel;
+use super::epilogue::Epilogue;
+use super::grid::{Grid, Runs, copy_row};
 use super::kernel::{Inputs, Job, Kernel};
 use super::linear::LinearKernel;
-use super::matmul::{Bias, Matrix, Tiling, for_each_tile};
-use super::parallel::Scratch;
+use super::output::{Tile, Tiling, for_each_tile};
+use super::panels::{Panel, Panels};
+use super::parallel::Workers;
+use super::simd::VectorUnit;
+use super::tile;
 use super::window::Window;
 
-/// Elements of a tile of columns: 1 MiB stays in the L2 cache between being written and being read. On an
-/// AVX-512 server core a quarter of it took 30 % more CPU time over VGG-16's convolutions, twice as much the
-/// same.
-const TILE: usize = 1 << 18;
-
-/// The narrowest tile: below one vector the product wastes most of its arithmetic.
-const NARROWEST: usize = 16;
+/// Elements of the input that a task copies: 512 KiB leave room for a panel of weights in an L2 cache of 1 MiB.
+const BLOCK: usize = 1 << 17;
 
 pub(super) fn kernel(job: &Job<'_>, conv: &Conv) -> Result<Box<dyn Kernel>, BackendError> {
     let window = Window::new(job, conv.kernel, conv.stride, conv.dilation, conv.padding)?;
     let [channels, ..] = job.chw()?;
     let covers_input = conv.padding == [0; 4] && conv.kernel == window.input;
-    if covers_input && conv.groups == 1 {
+    if covers_input && conv.groups == 1 && !job.fused.residual {
         // The window is the whole input: a fully connected layer.
         return Ok(Box::new(LinearKernel::new(job, channels * window.taps(), conv.out_channels)?));
     }
@@ -35,77 +36,287 @@ pub(super) fn kernel(job: &Job<'_>, conv: &Conv) -> Result<Box<dyn Kernel>, Back
     Ok(Box::new(ConvKernel::new(job, conv, window, channels)?))
 }
 
-/// Weights times columns, tile by tile; a 1x1 convolution reads its input as columns.
+/// What a vector holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Neighbouring output positions, for so many output channels at a time.
+    Positions(usize),
+    /// Output channels.
+    Channels,
+}
+
+/// Sums over channels and taps, read through a table of offsets.
 struct ConvKernel {
-    window: Window,
+    grid: Grid,
+    order: Order,
+    /// One for each group.
+    panels: Vec<Panels>,
+    offsets: Vec<u32>,
+    epilogue: Epilogue,
     groups: usize,
+    /// Parts that the output channels of a group are cut into, and the panels of a part.
+    splits: usize,
+    panels_per_split: usize,
     /// Input channels of a group.
     channels: usize,
+    input_plane: usize,
+    /// Columns of an output row.
+    columns: usize,
     tiling: Tiling,
-    pointwise: bool,
-    /// All output channels x (channels of a group x taps).
-    weights: Arc<[f32]>,
-    bias: Option<Arc<[f32]>>,
 }
 
 impl ConvKernel {
     fn new(job: &Job<'_>, conv: &Conv, window: Window, channels: usize) -> Result<Self, BackendError> {
-        let group_channels = channels / conv.groups;
-        let pointwise = conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.padding == [0; 4];
-        let widest = (TILE / (group_channels * window.taps())).max(NARROWEST);
+        let unit = VectorUnit::detect();
+        let channels = channels / conv.groups;
+        let group_rows = conv.out_channels / conv.groups;
+        let depth = channels * window.taps();
+        let [height, columns] = window.output;
+
+        let lines = rows_of_a_block(&window, channels);
+        let order = cheapest(&Grid::new(window.clone(), lines), lines, group_rows, depth, unit);
+        let (width, multiple) = match order {
+            Order::Positions(rows) => (rows, rows),
+            Order::Channels => (tile::CHANNEL_VECTORS * unit.lanes, unit.lanes),
+        };
         let parts = job.batch * conv.groups;
-        let rows = conv.out_channels / conv.groups;
+        let splits = split_channels(&window, channels, group_rows, width, parts, job.threads);
+        let block = Tiling::new(1, height, parts * splits, lines, job.threads).tile;
+        let grid = Grid::new(window, block);
+        let Some(offsets) = grid.offsets(channels) else {
+            return Err(job.unsupported("one row of its input has more than 2^32 elements".to_string()));
+        };
+        let epilogue = Epilogue::new(job, conv.out_channels)?;
+        let weights = job.required(Role::Weight)?;
+        let pack = |(group, weights): (usize, &[f32])| {
+            Panels::new(weights, depth, width, multiple, |row| epilogue.terms(group * group_rows + row))
+        };
+        let panels: Vec<Panels> = weights.chunks_exact(group_rows * depth).enumerate().map(pack).collect();
+        let rows = group_rows / splits;
         Ok(Self {
-            tiling: Tiling::new(rows, window.output_plane(), parts, widest, job.threads),
-            window,
+            order,
+            offsets,
+            panels,
+            epilogue,
             groups: conv.groups,
-            channels: group_channels,
-            pointwise,
-            weights: job.required(Role::Weight)?,
-            bias: job.stored(Role::Bias),
+            splits,
+            panels_per_split: rows.div_ceil(width),
+            channels,
+            input_plane: grid.window().input_plane(),
+            columns,
+            tiling: Tiling { rows, columns: height * columns, tile: block * columns },
+            grid,
         })
     }
+}
 
-    /// Length of a row of weights.
-    fn depth(&self) -> usize {
-        self.channels * self.window.taps()
+/// Output rows whose input fits a block; at least one.
+fn rows_of_a_block(window: &Window, channels: usize) -> usize {
+    let fits = |&rows: &usize| Grid::new(window.clone(), rows).len(channels) <= BLOCK;
+    // Sizes grow with the rows, so the largest that fits is where bisection ends.
+    let (mut low, mut high) = (1, window.output[0] + 1);
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        if fits(&middle) { low = middle } else { high = middle }
     }
+    low
+}
+
+/// The order that takes fewer vector operations for a block of `lines` output rows.
+fn cheapest(grid: &Grid, lines: usize, rows: usize, depth: usize, unit: VectorUnit) -> Order {
+    let runs = grid.runs(lines);
+    let in_panel = if unit.registers >= 32 { 8 } else { 4 };
+    let by_position = rows.next_multiple_of(in_panel) * runs.span().div_ceil(unit.lanes) * depth;
+    // Sums of channels are stored one by one, which takes about as long as `lanes` products.
+    let outputs = runs.count * runs.length;
+    let by_channel = rows.div_ceil(unit.lanes) * outputs * (depth + unit.lanes);
+    if by_position <= by_channel { Order::Positions(in_panel) } else { Order::Channels }
+}
+
+/// Parts of the output channels: one, unless the blocks alone cannot be shared out evenly and the weights are
+/// larger than the input, so that it is cheaper for each thread to copy all the input than to read all weights.
+fn split_channels(
+    window: &Window,
+    channels: usize,
+    rows: usize,
+    width: usize,
+    parts: usize,
+    threads: usize,
+) -> usize {
+    let heavy = rows * window.taps() > window.input_plane();
+    let even = rows.is_multiple_of(threads * width);
+    if heavy && even && !parts.is_multiple_of(threads) && channels > 0 { threads } else { 1 }
 }
 
 impl Kernel for ConvKernel {
     fn algorithm(&self) -> &'static str {
-        if self.pointwise { "gemm_1x1" } else { "im2col_gemm" }
+        match self.order {
+            Order::Positions(_) => "indirect_positions",
+            Order::Channels => "indirect_channels",
+        }
     }
 
     fn scratch(&self) -> usize {
-        if self.pointwise { 0 } else { self.depth().saturating_mul(self.tiling.tile) }
+        self.grid.len(self.channels)
     }
 
-    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], scratch: &Scratch) {
-        let (rows, depth, plane) = (self.tiling.rows, self.depth(), self.window.output_plane());
-        let group_input = self.channels * self.window.input_plane();
+    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {
         let input = inputs.get(0);
-        // The output is a batch x groups row of matrices, as the input is of groups of channels.
-        for_each_tile(out, self.tiling, |matrix, mut tile| {
-            let group = matrix % self.groups;
-            let image = &input[matrix * group_input..][..group_input];
-            let weights = Matrix::row_major(&self.weights[group * rows * depth..], rows, depth, depth);
-            let bias = match &self.bias {
-                Some(bias) => Bias::PerRow(&bias[group * rows..][..rows]),
-                None => Bias::None,
-            };
-            let range = tile.columns();
-            let width = range.len();
-            if self.pointwise {
-                let columns = Matrix::row_major(&image[range.start..], depth, width, plane);
-                tile.multiply(weights, columns, bias);
-            } else {
-                scratch.with(|buffer| {
-                    let buffer = &mut buffer[..depth * width];
-                    columns::fill(&self.window, image, range, buffer);
-                    tile.multiply(weights, Matrix::row_major(buffer, depth, width, width), bias);
+        let residual = inputs.residual();
+        let group_input = self.channels * self.input_plane;
+        let arch = Arch::new();
+        // The output is a batch x groups x splits row of matrices, as the input is one of groups of channels.
+        for_each_tile(workers.team, out, self.tiling, |matrix, tile| {
+            workers.scratch.with(tile.thread(), |copy| {
+                let image = &input[matrix / self.splits * group_input..][..group_input];
+                let residual = residual.map(|r| &r[matrix * self.tiling.rows * self.tiling.columns..]);
+                arch.dispatch(Task { kernel: self, matrix, image, residual, copy, tile });
+            });
+        });
+    }
+}
+
+/// One block of the output.
+struct Task<'a> {
+    kernel: &'a ConvKernel,
+    matrix: usize,
+    image: &'a [f32],
+    residual: Option<&'a [f32]>,
+    copy: &'a mut [f32],
+    tile: Tile<'a>,
+}
+
+impl WithSimd for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let kernel = self.kernel;
+        let range = self.tile.columns();
+        let rows = range.start / kernel.columns..range.end / kernel.columns;
+        kernel.grid.fill(simd, self.image, &rows, self.copy);
+        let runs = kernel.grid.runs(rows.len());
+        let (part, split) = (self.matrix / kernel.splits, self.matrix % kernel.splits);
+        let group = part % kernel.groups;
+        let panels = &kernel.panels[group];
+        let first = split * kernel.panels_per_split;
+        for index in first..first + kernel.panels_per_split {
+            let panel = panels.get(index);
+            // Where the panel's first row lies in the tile.
+            let first_row = panel.first - split * kernel.tiling.rows;
+            match kernel.order {
+                Order::Positions(8) => self.by_position::<S, 8>(simd, &panel, first_row, runs),
+                Order::Positions(_) => self.by_position::<S, 4>(simd, &panel, first_row, runs),
+                Order::Channels => self.by_channel(simd, &panel, first_row, runs),
+            }
+        }
+    }
+}
+
+impl Task<'_> {
+    #[inline(always)]
+    fn by_position<S: Simd, const ROWS: usize>(
+        &mut self,
+        simd: S,
+        panel: &Panel<'_>,
+        first_row: usize,
+        runs: Runs,
+    ) {
+        let offsets = &self.kernel.offsets;
+        let mut sums = [0.0; tile::LARGEST];
+        let step = tile::POSITION_VECTORS * S::F32_LANES;
+        let mut from = 0;
+        while from < runs.span() {
+            let positions = from..runs.span().min(from + step);
+            let source = &self.copy[from..];
+            let width = tile::positions::<S, ROWS>(simd, source, offsets, panel, positions.len(), &mut sums);
+            let sums = &mut sums[..panel.rows * width];
+            tile::apart(
+                simd,
+                #[inline(always)]
+                || self.store_positions(simd, sums, width, first_row, runs, positions.clone()),
+            );
+            from = positions.end;
+        }
+    }
+
+    /// Stores sums\[row]\[position].
+    #[inline(always)]
+    fn store_positions<S: Simd>(
+        &mut self,
+        simd: S,
+        sums: &mut [f32],
+        width: usize,
+        first_row: usize,
+        runs: Runs,
+        positions: Range<usize>,
+    ) {
+        if self.residual.is_some() {
+            for (row, sums) in sums.chunks_exact_mut(width).enumerate() {
+                runs.overlapping(positions.clone(), |position, outputs| {
+                    let sums = &mut sums[position - positions.start..];
+                    let others = self.residual(first_row + row, &outputs).unwrap_or(&[]);
+                    sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += other);
                 });
             }
-        });
+        }
+        self.kernel.epilogue.activate(sums);
+        for (row, sums) in sums.chunks_exact(width).enumerate() {
+            let out = self.tile.row(first_row + row);
+            runs.overlapping(positions.clone(), |position, outputs| {
+                copy_row(simd, &sums[position - positions.start..][..outputs.len()], &mut out[outputs]);
+            });
+        }
+    }
+
+    #[inline(always)]
+    fn by_channel<S: Simd>(&mut self, simd: S, panel: &Panel<'_>, first_row: usize, runs: Runs) {
+        let offsets = &self.kernel.offsets;
+        let most = if S::REGISTER_COUNT >= 32 { tile::MOST_POSITIONS } else { 6 };
+        let mut sums = [0.0; tile::LARGEST];
+        for run in 0..runs.count {
+            let pieces = runs.length.div_ceil(most);
+            for piece in 0..pieces {
+                // Pieces as even as can be: a short one would leave the multipliers waiting.
+                let (from, to) = (piece * runs.length / pieces, (piece + 1) * runs.length / pieces);
+                let source = &self.copy[run * runs.pitch + from..];
+                tile::channels(simd, source, offsets, panel, to - from, &mut sums);
+                let outputs = run * runs.length + from..run * runs.length + to;
+                let sums = &sums[..outputs.len() * panel.width];
+                tile::apart(
+                    simd,
+                    #[inline(always)]
+                    || self.store_channels(sums, panel, first_row, &outputs),
+                );
+            }
+        }
+    }
+
+    /// Stores sums\[position]\[row].
+    #[inline(always)]
+    fn store_channels(&mut self, sums: &[f32], panel: &Panel<'_>, first_row: usize, outputs: &Range<usize>) {
+        /// At least [`tile::MOST_POSITIONS`].
+        const WIDTH: usize = 16;
+        let mut rows = [0.0; 2 * tile::LARGEST];
+        let rows = &mut rows[..panel.rows * WIDTH];
+        for (row, values) in rows.chunks_exact_mut(WIDTH).enumerate() {
+            for (position, value) in values[..outputs.len()].iter_mut().enumerate() {
+                *value = sums[position * panel.width + row];
+            }
+            if let Some(others) = self.residual(first_row + row, outputs) {
+                values.iter_mut().zip(others).for_each(|(value, other)| *value += other);
+            }
+        }
+        self.kernel.epilogue.activate(rows);
+        for (row, values) in rows.chunks_exact(WIDTH).enumerate() {
+            self.tile.row(first_row + row)[outputs.clone()].copy_from_slice(&values[..outputs.len()]);
+        }
+    }
+
+    /// What a fused sum adds to some outputs of a row of the tile.
+    #[inline(always)]
+    fn residual(&self, row: usize, outputs: &Range<usize>) -> Option<&[f32]> {
+        let start = row * self.kernel.tiling.columns + self.tile.columns().start + outputs.start;
+        self.residual.map(|residual| &residual[start..][..outputs.len()])
     }
 }

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
-
 use crate::backend::{Backend, BackendError, BackendInfo, Executor, Tensors};
 use crate::network::Network;
 use crate::plan::Plan;
 
 use super::executor::CpuExecutor;
+use super::simd::VectorUnit;
+use super::team::Team;
 
 /// The CPU with a fixed number of worker threads.
 #[derive(Debug, Clone)]
 pub struct CpuBackend {
-    threads: usize,
     name: String,
-    pool: Arc<ThreadPool>,
+    team: Arc<Team>,
 }
 
 impl CpuBackend {
@@ -30,19 +29,9 @@ impl CpuBackend {
         if threads == 0 {
             return Err(failed("threads: expected at least 1, found 0".to_string()));
         }
-        let builder = || {
-            ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .thread_name(|index| format!("layerjoule-cpu-{index}"))
-        };
-        // The calling thread works too, so that a launch of a small layer wakes nobody. A thread serves one pool
-        // for ever; where it already does, all threads are new.
-        let pool = builder()
-            .use_current_thread()
-            .build()
-            .or_else(|_| builder().build())
+        let team = Team::new(threads)
             .map_err(|e| failed(format!("cannot start {threads} threads: {e}; ask for fewer")))?;
-        Ok(Self { threads, pool: Arc::new(pool), name })
+        Ok(Self { team: Arc::new(team), name })
     }
 }
 
@@ -51,8 +40,12 @@ impl Backend for CpuBackend {
         BackendInfo {
             kind: "cpu",
             name: self.name.clone(),
-            engine: concat!("layerjoule-cpu ", env!("CARGO_PKG_VERSION"), " (gemm 0.19)").to_string(),
-            threads: self.threads,
+            engine: format!(
+                "layerjoule-cpu {} ({}-lane f32)",
+                env!("CARGO_PKG_VERSION"),
+                VectorUnit::detect().lanes
+            ),
+            threads: self.team.threads(),
             precision: "f32",
             layout: "nchw",
         }
@@ -64,7 +57,7 @@ impl Backend for CpuBackend {
         plan: &Plan,
         tensors: &Tensors,
     ) -> Result<Box<dyn Executor>, BackendError> {
-        let executor = CpuExecutor::new(&self.name, Arc::clone(&self.pool), network, plan, tensors)?;
+        let executor = CpuExecutor::new(&self.name, Arc::clone(&self.team), network, plan, tensors)?;
         Ok(Box::new(executor))
     }
 }

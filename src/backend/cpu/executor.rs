@@ -1,20 +1,20 @@
-//! A plan on the CPU: its buffers, its kernels, and the pool they run in.
+//! A plan on the CPU: its buffers, its kernels, and the threads they run on.
 
 use std::sync::Arc;
 
-use rayon::ThreadPool;
-
 use crate::backend::{BackendError, Executor, Tensors, host_memory};
-use crate::network::{Network, TensorRef};
+use crate::network::{LayerKind, Network, TensorRef};
 use crate::plan::{Plan, Step};
 
+use super::batch_norm::Affine;
 use super::kernel::{Inputs, Job, Kernel, Place, kernel};
-use super::parallel::Scratch;
+use super::parallel::{Scratch, Workers};
+use super::team::Team;
 
 /// A prepared plan. Weights are shared with the [`Tensors`] they came from, not copied.
 pub(super) struct CpuExecutor {
     device: String,
-    pool: Arc<ThreadPool>,
+    team: Arc<Team>,
     steps: Vec<PreparedStep>,
     buffers: Vec<Vec<f32>>,
     scratch: Scratch,
@@ -29,12 +29,12 @@ struct PreparedStep {
 impl CpuExecutor {
     pub(super) fn new(
         device: &str,
-        pool: Arc<ThreadPool>,
+        team: Arc<Team>,
         network: &Network,
         plan: &Plan,
         tensors: &Tensors,
     ) -> Result<Self, BackendError> {
-        let threads = pool.current_num_threads();
+        let threads = team.threads();
         let prepare = |step| prepare_step(network, plan, tensors, threads, step);
         let steps = plan.steps.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
         let columns = steps.iter().map(|s| s.kernel.scratch()).max().unwrap_or(0);
@@ -50,7 +50,7 @@ impl CpuExecutor {
         }
         buffers[plan.input][..input_len].copy_from_slice(&tensors.input);
         let scratch = Scratch::new(threads, columns);
-        Ok(Self { device: device.to_string(), pool, steps, buffers, scratch })
+        Ok(Self { device: device.to_string(), team, steps, buffers, scratch })
     }
 
     fn no_step(&self, step: usize) -> BackendError {
@@ -66,21 +66,34 @@ fn prepare_step(
     threads: usize,
     step: &Step,
 ) -> Result<PreparedStep, BackendError> {
-    let &[index] = step.layers.as_slice() else {
-        let layer = step.layers.first().and_then(|&i| network.layers.get(i));
+    let stored = |index: usize| tensors.parameters.get(index).map_or(&[][..], Vec::as_slice);
+    let job = |index: usize| Job::new(network, index, stored(index), plan.batch, threads);
+    let Some((&first, fused)) = step.layers.split_first() else {
         return Err(BackendError::Unsupported {
-            layer: layer.map_or_else(String::new, |l| l.name.clone()),
-            reason: format!("the CPU engine runs one layer a step, found {}", step.layers.len()),
+            layer: String::new(),
+            reason: "a step without layers; plan the network again".to_string(),
         });
     };
-    let parameters = tensors.parameters.get(index).map_or(&[][..], Vec::as_slice);
-    let job = Job::new(network, index, parameters, plan.batch, threads)?;
+    let mut prepared = job(first)?;
+    for &index in fused {
+        let part = job(index)?;
+        match &part.layer.kind {
+            LayerKind::BatchNorm { epsilon } => prepared.fused.affine = Some(Affine::new(&part, *epsilon)?),
+            LayerKind::Add { operand: None } => prepared.fused.residual = true,
+            LayerKind::Activation(activation) => prepared.fused.activation = Some(*activation),
+            kind => {
+                return Err(
+                    part.unsupported(format!("{} is never fused; plan the network again", kind.name()))
+                );
+            }
+        }
+    }
     let len = |tensor: TensorRef| plan.batch * network.shape(tensor).iter().product::<usize>();
     let place = |(&tensor, &buffer): (&TensorRef, &usize)| Place { buffer, len: len(tensor) };
     Ok(PreparedStep {
-        kernel: kernel(&job)?,
-        inputs: job.layer.inputs.iter().zip(&step.inputs).map(place).collect(),
-        output: Place { buffer: step.output, len: len(TensorRef::Layer(index)) },
+        kernel: kernel(&prepared)?,
+        inputs: step.reads.iter().zip(&step.inputs).map(place).collect(),
+        output: Place { buffer: step.output, len: len(TensorRef::Layer(first)) },
     })
 }
 
@@ -92,7 +105,8 @@ impl Executor for CpuExecutor {
         // Taken out, so that it can be written while the others are read; a plan never writes an input.
         let mut out = std::mem::take(&mut self.buffers[output.buffer]);
         let inputs = Inputs { buffers: &self.buffers, places: inputs };
-        self.pool.install(|| kernel.run(&inputs, &mut out[..output.len], &self.scratch));
+        let workers = Workers { team: &self.team, scratch: &self.scratch };
+        kernel.run(&inputs, &mut out[..output.len], workers);
         self.buffers[output.buffer] = out;
         Ok(())
     }
@@ -115,8 +129,6 @@ impl Executor for CpuExecutor {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-
-    use rayon::ThreadPoolBuilder;
 
     use super::*;
     use crate::backend::WeightOptions;
@@ -153,10 +165,10 @@ mod tests {
     }
 
     fn executor(network: &Network) -> CpuExecutor {
-        let pool = Arc::new(ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+        let team = Arc::new(Team::new(2).unwrap());
         let plan = Plan::new(network, &PlanOptions::default()).unwrap();
         let tensors = Tensors::new(network, &WeightOptions { seed: 1, batch: 1 }).unwrap();
-        CpuExecutor::new("test", pool, network, &plan, &tensors).unwrap()
+        CpuExecutor::new("test", team, network, &plan, &tensors).unwrap()
     }
 
     #[test]

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use crate::backend::BackendError;
-use crate::network::{Layer, LayerKind, Network, Role};
+use crate::network::{Activation, Layer, LayerKind, Network, Role};
 use crate::plan::BufferId;
 
 use super::activation::ActivationKernel;
-use super::batch_norm::BatchNormKernel;
+use super::batch_norm::{Affine, BatchNormKernel};
 use super::broadcast::{BroadcastKernel, Operator};
 use super::conv;
 use super::linear::LinearKernel;
 use super::lrn::LrnKernel;
 use super::movement::{ConcatKernel, PadKernel, ShuffleKernel, TransposeKernel};
-use super::parallel::Scratch;
+use super::parallel::Workers;
 use super::pool::{AvgPoolKernel, GlobalPoolKernel, MaxPoolKernel, Reduction};
 use super::softmax::SoftmaxKernel;
 
@@ -27,8 +27,8 @@ pub(super) trait Kernel: Send + Sync {
         0
     }
 
-    /// Computes the whole batch. Called inside the thread pool.
-    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], scratch: &Scratch);
+    /// Computes the whole batch.
+    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>);
 }
 
 /// What a step reads: buffers of the plan, cut to the tensors they hold.
@@ -53,6 +53,22 @@ impl Inputs<'_> {
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }
+
+    /// What a fused sum adds to the result of the step's first layer: the input after its only one.
+    pub(super) fn residual(&self) -> Option<&[f32]> {
+        (self.len() > 1).then(|| self.get(1))
+    }
+}
+
+/// What the layers do that a plan fused with the first one of a step.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Fused {
+    /// A batch norm.
+    pub(super) affine: Option<Affine>,
+    /// A sum with one more input.
+    pub(super) residual: bool,
+    /// An activation.
+    pub(super) activation: Option<Activation>,
 }
 
 /// Everything a kernel is prepared from.
@@ -63,6 +79,7 @@ pub(super) struct Job<'a> {
     pub(super) parameters: &'a [Arc<[f32]>],
     pub(super) batch: usize,
     pub(super) threads: usize,
+    pub(super) fused: Fused,
 }
 
 impl<'a> Job<'a> {
@@ -75,7 +92,7 @@ impl<'a> Job<'a> {
     ) -> Result<Self, BackendError> {
         let layer = &network.layers[index];
         let shapes = layer.inputs.iter().map(|&t| network.shape(t)).collect();
-        let job = Self { layer, shapes, parameters, batch, threads };
+        let job = Self { layer, shapes, parameters, batch, threads, fused: Fused::default() };
         let sizes = |lens: Vec<usize>| format!("{lens:?}");
         let expected: Vec<usize> = layer.parameters.iter().map(|p| p.len()).collect();
         let found: Vec<usize> = parameters.iter().map(|p| p.len()).collect();
@@ -115,6 +132,16 @@ impl<'a> Job<'a> {
 }
 
 pub(super) fn kernel(job: &Job<'_>) -> Result<Box<dyn Kernel>, BackendError> {
+    let fused = &job.fused;
+    let fits = match &job.layer.kind {
+        LayerKind::Conv(_) => true,
+        LayerKind::Linear(_) => fused.affine.is_none() && !fused.residual,
+        LayerKind::BatchNorm { .. } | LayerKind::Add { .. } => fused.affine.is_none() && !fused.residual,
+        _ => *fused == Fused::default(),
+    };
+    if !fits {
+        return Err(job.unsupported(format!("it cannot be fused with {fused:?}; plan the network again")));
+    }
     Ok(match &job.layer.kind {
         LayerKind::Conv(conv) => conv::kernel(job, conv)?,
         LayerKind::Linear(linear) => {

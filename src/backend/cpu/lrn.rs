@@ -4,7 +4,7 @@ use crate::backend::BackendError;
 use crate::network::Lrn;
 
 use super::kernel::{Inputs, Job, Kernel};
-use super::parallel::{Scratch, for_each_plane};
+use super::parallel::{Workers, for_each_plane};
 
 /// Sums the squares of the neighbouring channels in the output, then divides.
 pub(super) struct LrnKernel {
@@ -47,11 +47,11 @@ impl Kernel for LrnKernel {
         "direct"
     }
 
-    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], _: &Scratch) {
+    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {
         let x = inputs.get(0);
         let image = self.channels * self.plane;
         let work = self.plane.saturating_mul(self.lrn.size.min(self.channels) + 4);
-        for_each_plane(out, self.plane, work, |index, out| {
+        for_each_plane(workers, out, self.plane, work, |index, out| {
             self.plane(&x[index / self.channels * image..][..image], index % self.channels, out);
         });
     }

@@ -4,7 +4,7 @@ use crate::backend::BackendError;
 use crate::network::Padding;
 
 use super::kernel::{Inputs, Job, Kernel};
-use super::parallel::{Scratch, for_each_piece, for_each_plane};
+use super::parallel::{Workers, for_each_piece, for_each_plane};
 
 /// Joins inputs along an axis.
 pub(super) struct ConcatKernel {
@@ -32,8 +32,8 @@ impl Kernel for ConcatKernel {
         "copy"
     }
 
-    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], _: &Scratch) {
-        for_each_piece(out, |start, piece| {
+    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {
+        for_each_piece(workers, out, |start, piece| {
             let mut done = 0;
             while done < piece.len() {
                 let (block, at) = ((start + done) / self.block, (start + done) % self.block);
@@ -85,14 +85,14 @@ impl Kernel for TransposeKernel {
         "copy"
     }
 
-    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], _: &Scratch) {
+    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {
         let input = inputs.get(0);
         // Along the last axis of the output the source advances by one stride.
         let (&row, &stride) = match (self.shape.last(), self.strides.last()) {
             (Some(row), Some(stride)) => (row, stride),
             _ => (&1, &1),
         };
-        for_each_piece(out, |start, piece| {
+        for_each_piece(workers, out, |start, piece| {
             let mut done = 0;
             while done < piece.len() {
                 let len = (row - (start + done) % row).min(piece.len() - done);
@@ -123,9 +123,9 @@ impl Kernel for ShuffleKernel {
         "copy"
     }
 
-    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], _: &Scratch) {
+    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {
         let (input, members) = (inputs.get(0), self.channels / self.groups);
-        for_each_plane(out, self.plane, self.plane, |index, out| {
+        for_each_plane(workers, out, self.plane, self.plane, |index, out| {
             let (item, channel) = (index / self.channels, index % self.channels);
             let source = item * self.channels + channel % self.groups * members + channel / self.groups;
             out.copy_from_slice(&input[source * self.plane..][..self.plane]);
@@ -154,10 +154,10 @@ impl Kernel for PadKernel {
         "copy"
     }
 
-    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], _: &Scratch) {
+    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {
         let ([height, width], [out_height, out_width]) = (self.input, self.output);
         let input = inputs.get(0);
-        for_each_plane(out, out_height * out_width, out_height * out_width, |index, out| {
+        for_each_plane(workers, out, out_height * out_width, out_height * out_width, |index, out| {
             out.fill(self.value);
             let rows = out.chunks_exact_mut(out_width).skip(self.padding[0]);
             let sources = input[index * height * width..][..height * width].chunks_exact(width);

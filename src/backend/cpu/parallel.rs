@@ -2,34 +2,57 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use rayon::prelude::*;
+use super::output::{Tiling, for_each_tile};
+use super::simd::vectorised;
+use super::team::Team;
 
-/// Elements of a task: large enough to hide what a task costs (about 1 us), small enough to stay in L2 and
-/// to spread over the threads.
+/// Elements of a task: large enough to hide what a task costs, small enough to stay in L2 and to spread over the
+/// threads.
 const TASK: usize = 16 * 1024;
 
+/// What a kernel runs on.
+#[derive(Clone, Copy)]
+pub(super) struct Workers<'a> {
+    pub(super) team: &'a Team,
+    pub(super) scratch: &'a Scratch,
+}
+
 /// Cuts a flat output into pieces; `task` gets the index of the piece's first element, and the piece.
-pub(super) fn for_each_piece(out: &mut [f32], task: impl Fn(usize, &mut [f32]) + Sync) {
-    out.par_chunks_mut(TASK).enumerate().for_each(|(i, piece)| task(i * TASK, piece));
+pub(super) fn for_each_piece(workers: Workers<'_>, out: &mut [f32], task: impl Fn(usize, &mut [f32]) + Sync) {
+    let tiling = Tiling { rows: 1, columns: out.len(), tile: TASK };
+    for_each_tile(workers.team, out, tiling, |_, mut tile| {
+        let start = tile.columns().start;
+        let piece = tile.row(0);
+        vectorised(
+            #[inline(always)]
+            || task(start, piece),
+        );
+    });
 }
 
 /// Cuts an output into planes of `plane` elements that each cost about `work` elementary operations; small
 /// ones share a task. `task` gets the index of the plane, and the plane.
 pub(super) fn for_each_plane(
+    workers: Workers<'_>,
     out: &mut [f32],
     plane: usize,
     work: usize,
     task: impl Fn(usize, &mut [f32]) + Sync,
 ) {
     let per_task = (TASK / work.max(1)).max(1);
-    out.par_chunks_mut(plane.saturating_mul(per_task)).enumerate().for_each(|(t, planes)| {
-        for (i, values) in planes.chunks_exact_mut(plane).enumerate() {
-            task(t * per_task + i, values);
+    let tiling = Tiling { rows: 1, columns: out.len(), tile: plane.saturating_mul(per_task) };
+    for_each_tile(workers.team, out, tiling, |_, mut tile| {
+        let first = tile.columns().start / plane;
+        for (i, values) in tile.row(0).chunks_exact_mut(plane).enumerate() {
+            vectorised(
+                #[inline(always)]
+                || task(first + i, values),
+            );
         }
     });
 }
 
-/// One buffer for each thread of the pool.
+/// One buffer for each thread.
 #[derive(Debug)]
 pub(super) struct Scratch {
     per_thread: Vec<Mutex<Vec<f32>>>,
@@ -40,9 +63,8 @@ impl Scratch {
         Self { per_thread: (0..threads.max(1)).map(|_| Mutex::new(vec![0.0; elements])).collect() }
     }
 
-    /// Lends the calling thread its buffer. The lock is never waited for: a thread asks only for its own.
-    pub(super) fn with<R>(&self, work: impl FnOnce(&mut [f32]) -> R) -> R {
-        let thread = rayon::current_thread_index().unwrap_or(0) % self.per_thread.len();
+    /// Lends a thread its buffer. The lock is never waited for: a thread asks only for its own.
+    pub(super) fn with<R>(&self, thread: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
         work(&mut self.per_thread[thread].lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -4,7 +4,7 @@ use crate::backend::BackendError;
 use crate::network::Pool;
 
 use super::kernel::{Inputs, Job, Kernel};
-use super::parallel::{Scratch, for_each_plane};
+use super::parallel::{Workers, for_each_plane};
 use super::window::{Window, fold_strided};
 
 /// Maximum over a window. NaN wins, as in PyTorch; a window without an element gives minus infinity.
@@ -88,13 +88,14 @@ fn fold_plane(window: &Window, input: &[f32], first: f32, out: &mut [f32], fold:
 }
 
 fn for_each_pooled_plane(
+    workers: Workers<'_>,
     window: &Window,
     inputs: &Inputs<'_>,
     out: &mut [f32],
     pool: impl Fn(&[f32], &mut [f32]) + Sync,
 ) {
     let (input, plane) = (inputs.get(0), window.output_plane());
-    for_each_plane(out, plane, plane.saturating_mul(window.taps()), |index, out| {
+    for_each_plane(workers, out, plane, plane.saturating_mul(window.taps()), |index, out| {
         pool(&input[index * window.input_plane()..][..window.input_plane()], out);
     });
 }
@@ -110,8 +111,8 @@ impl Kernel for MaxPoolKernel {
         "direct"
     }
 
-    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], _: &Scratch) {
-        for_each_pooled_plane(&self.window, inputs, out, |input, out| {
+    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {
+        for_each_pooled_plane(workers, &self.window, inputs, out, |input, out| {
             fold_plane(&self.window, input, f32::NEG_INFINITY, out, take_larger);
         });
     }
@@ -122,8 +123,8 @@ impl Kernel for AvgPoolKernel {
         "direct"
     }
 
-    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], _: &Scratch) {
-        for_each_pooled_plane(&self.window, inputs, out, |input, out| {
+    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {
+        for_each_pooled_plane(workers, &self.window, inputs, out, |input, out| {
             fold_plane(&self.window, input, 0.0, out, |sum, value| *sum += value);
             let rows = out.chunks_exact_mut(self.window.output[1]);
             for (row, &height) in rows.zip(&self.counts[0]) {
@@ -138,9 +139,9 @@ impl Kernel for GlobalPoolKernel {
         "direct"
     }
 
-    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], _: &Scratch) {
+    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {
         let input = inputs.get(0);
-        for_each_plane(out, 1, self.plane, |index, out| {
+        for_each_plane(workers, out, 1, self.plane, |index, out| {
             let plane = &input[index * self.plane..][..self.plane];
             out[0] = match self.reduction {
                 Reduction::Mean => plane.iter().sum::<f32>() / self.plane as f32,

@@ -1,7 +1,7 @@
 //! Softmax along an axis.
 
 use super::kernel::{Inputs, Job, Kernel};
-use super::parallel::{Scratch, for_each_plane};
+use super::parallel::{Workers, for_each_plane};
 
 /// exp(x - max) / sum: subtracting the maximum keeps the exponential from overflowing.
 pub(super) struct SoftmaxKernel {
@@ -23,11 +23,11 @@ impl Kernel for SoftmaxKernel {
         "direct"
     }
 
-    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], _: &Scratch) {
+    fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {
         let input = inputs.get(0);
         let block = self.len * self.stride;
         // An exponential costs some ten elementary operations.
-        for_each_plane(out, block, block.saturating_mul(10), |index, out| {
+        for_each_plane(workers, out, block, block.saturating_mul(10), |index, out| {
             let x = &input[index * block..][..block];
             for first in 0..self.stride {
                 let places = || (first..block).step_by(self.stride);

@@ -91,6 +91,11 @@ impl Window {
         self.output[0] * self.output[1]
     }
 
+    /// Rows or columns of padding before the input.
+    pub(super) fn before(&self, axis: usize) -> usize {
+        self.padding[axis]
+    }
+
     /// Where a tap of an output position reads in the padded input.
     pub(super) fn padded(&self, axis: usize, out: usize, tap: usize) -> usize {
         out * self.stride[axis] + tap * self.dilation[axis]
@@ -108,6 +113,7 @@ impl Window {
 }
 
 /// Folds every `stride`-th element of a source into a target each; the source must reach to the last target.
+#[inline(always)]
 pub(super) fn fold_strided(targets: &mut [f32], source: &[f32], stride: usize, fold: impl Fn(&mut f32, f32)) {
     match stride {
         1 => targets.iter_mut().zip(source).for_each(|(t, &s)| fold(t, s)),

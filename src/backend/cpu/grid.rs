@@ -1,0 +1,240 @@
+//! A block of the input, copied so that every tap of a window is a fixed distance from its output position.
+//!
+//! The copy holds, for each channel, the padded input split into phases: phase (a, b) of a window with stride
+//! (s, t) is rows a, a + s, … and columns b, b + t, …. Within a phase the window moves by one element, whatever
+//! its stride. A grid position is a row of the phase times its width plus a column.
+
+use std::ops::Range;
+
+use pulp::Simd;
+
+use super::window::{Window, fold_strided};
+
+/// Elements past the last channel that a tile may read: the rest of its vectors.
+const SLACK: usize = 64;
+
+/// The layout of the copy for blocks of at most `rows` output rows.
+#[derive(Debug, Clone)]
+pub(super) struct Grid {
+    window: Window,
+    rows: usize,
+    /// Columns of a phase.
+    width: usize,
+    /// Rows of a phase.
+    height: usize,
+    /// First row and column of each phase that a tap reads.
+    phases: Vec<[usize; 2]>,
+    /// Elements from a position to what each tap reads, for one channel.
+    taps: Vec<usize>,
+}
+
+/// Where the outputs of some rows lie in the grid: `count` runs of `length` positions, each beginning `pitch`
+/// positions after the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Runs {
+    pub(super) count: usize,
+    pub(super) length: usize,
+    pub(super) pitch: usize,
+}
+
+impl Runs {
+    /// Positions from the first to the last.
+    pub(super) fn span(&self) -> usize {
+        (self.count - 1) * self.pitch + self.length
+    }
+
+    /// Calls `part` with the first position, and the outputs, of each piece of a run among some positions.
+    #[inline(always)]
+    pub(super) fn overlapping(&self, positions: Range<usize>, mut part: impl FnMut(usize, Range<usize>)) {
+        let mut run = if self.count == 1 { 0 } else { positions.start / self.pitch };
+        while run < self.count && run * self.pitch < positions.end {
+            let begin = run * self.pitch;
+            let (from, to) = (positions.start.max(begin), positions.end.min(begin + self.length));
+            if from < to {
+                let output = |position: usize| run * self.length + position - begin;
+                part(from, output(from)..output(to));
+            }
+            run += 1;
+        }
+    }
+}
+
+impl Grid {
+    pub(super) fn new(window: Window, rows: usize) -> Self {
+        let [reach_y, reach_x] = [0, 1].map(|axis| {
+            let last = window.padded(axis, 0, window.kernel[axis] - 1);
+            last / window.stride[axis]
+        });
+        let (width, height) = (window.output[1] + reach_x, rows + reach_y);
+        let mut phases: Vec<[usize; 2]> = Vec::new();
+        let mut taps = Vec::with_capacity(window.taps());
+        for ky in 0..window.kernel[0] {
+            for kx in 0..window.kernel[1] {
+                let [y, x] = [window.padded(0, 0, ky), window.padded(1, 0, kx)];
+                let phase = [y % window.stride[0], x % window.stride[1]];
+                let index = phases.iter().position(|&p| p == phase).unwrap_or_else(|| {
+                    phases.push(phase);
+                    phases.len() - 1
+                });
+                let [row, column] = [y / window.stride[0], x / window.stride[1]];
+                taps.push((index * height + row) * width + column);
+            }
+        }
+        Self { window, rows, width, height, phases, taps }
+    }
+
+    /// Elements of a channel.
+    pub(super) fn channel(&self) -> usize {
+        self.phases.len() * self.height * self.width
+    }
+
+    /// Elements of the copy of some channels, with what tiles may read past them.
+    pub(super) fn len(&self, channels: usize) -> usize {
+        self.channel().saturating_mul(channels).saturating_add(SLACK)
+    }
+
+    /// Elements from a position to what each (channel, tap) reads; none if there is one beyond 2^32.
+    pub(super) fn offsets(&self, channels: usize) -> Option<Vec<u32>> {
+        u32::try_from(self.len(channels)).ok()?;
+        let offsets = (0..channels).flat_map(|c| self.taps.iter().map(move |tap| c * self.channel() + tap));
+        offsets.map(|offset| u32::try_from(offset).ok()).collect()
+    }
+
+    pub(super) fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// Where the outputs of `rows` rows lie.
+    pub(super) fn runs(&self, rows: usize) -> Runs {
+        let columns = self.window.output[1];
+        match self.width == columns {
+            true => Runs { count: 1, length: rows * columns, pitch: 0 },
+            false => Runs { count: rows, length: columns, pitch: self.width },
+        }
+    }
+
+    /// Copies what the output rows `rows` read of the channels of `image` into `copy`.
+    #[inline(always)]
+    pub(super) fn fill<S: Simd>(&self, simd: S, image: &[f32], rows: &Range<usize>, copy: &mut [f32]) {
+        debug_assert!(rows.len() <= self.rows, "a block has at most {} rows", self.rows);
+        let planes = image.chunks_exact(self.window.input_plane());
+        if self.is_the_input() {
+            // Whole rows next to each other, as in the input.
+            let (from, len) = (rows.start * self.width, rows.len() * self.width);
+            for (plane, copy) in planes.zip(copy.chunks_exact_mut(self.channel())) {
+                copy_row(simd, &plane[from..from + len], &mut copy[..len]);
+            }
+            return;
+        }
+        for (plane, copy) in planes.zip(copy.chunks_exact_mut(self.channel())) {
+            for (&[y, x], phase) in self.phases.iter().zip(copy.chunks_exact_mut(self.height * self.width)) {
+                for (row, line) in phase.chunks_exact_mut(self.width).enumerate() {
+                    let y = (rows.start + row) * self.window.stride[0] + y;
+                    self.fill_line(simd, plane, y, x, line);
+                }
+            }
+        }
+    }
+
+    /// Whether positions are elements of the input: a 1x1 window without stride and padding.
+    fn is_the_input(&self) -> bool {
+        let Window { input, output, stride, .. } = self.window;
+        self.taps == [0] && stride == [1, 1] && input == output
+    }
+
+    /// Every stride-th element of row `y` of the padded plane, from column `x` on.
+    #[inline(always)]
+    fn fill_line<S: Simd>(&self, simd: S, plane: &[f32], y: usize, x: usize, line: &mut [f32]) {
+        let Window { input: [height, width], stride: [_, stride], .. } = self.window;
+        let [top, left] = [self.window.before(0), self.window.before(1)];
+        // Columns of the line that lie in the input: x + column * stride in left .. left + width.
+        let first = left.saturating_sub(x).div_ceil(stride).min(line.len());
+        let end = (left + width).saturating_sub(x).div_ceil(stride).clamp(first, line.len());
+        if y < top || y >= top + height || first == end {
+            line.fill(0.0);
+            return;
+        }
+        let source = &plane[(y - top) * width + x + first * stride - left..];
+        line[..first].fill(0.0);
+        let inside = &mut line[first..end];
+        match stride {
+            1 => copy_row(simd, &source[..inside.len()], inside),
+            _ => fold_strided(inside, source, stride, |target, value| *target = value),
+        }
+        line[end..].fill(0.0);
+    }
+}
+
+/// Copies a row, which is often shorter than a vector: a call of `memcpy` would take longer than the copy.
+#[inline(always)]
+pub(super) fn copy_row<S: Simd>(simd: S, source: &[f32], target: &mut [f32]) {
+    let (sources, source_rest) = S::as_simd_f32s(source);
+    let (targets, target_rest) = S::as_mut_simd_f32s(target);
+    targets.iter_mut().zip(sources).for_each(|(target, &source)| *target = source);
+    simd.partial_store_f32s(target_rest, simd.partial_load_f32s(source_rest));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The element that a tap of an output reads, straight from the definition.
+    fn naive(window: &Window, plane: &[f32], at: [usize; 2], tap: [usize; 2]) -> f32 {
+        let coordinate =
+            |axis: usize| window.padded(axis, at[axis], tap[axis]).checked_sub(window.before(axis));
+        match (coordinate(0), coordinate(1)) {
+            (Some(y), Some(x)) if y < window.input[0] && x < window.input[1] => {
+                plane[y * window.input[1] + x]
+            }
+            _ => 0.0,
+        }
+    }
+
+    #[test]
+    fn every_tap_of_every_output_is_found_at_its_offset() {
+        let mut checked = 0;
+        let geometries = (1..4)
+            .flat_map(|k| (1..4).map(move |s| (k, s)))
+            .flat_map(|(k, s)| (1..3).flat_map(move |d| (0..3).map(move |p| (k, s, d, p))));
+        for (kernel, stride, dilation, before) in geometries {
+            let input = [6usize, 5];
+            let out = |axis: usize| {
+                (input[axis] + 2 * before).checked_sub((kernel - 1) * dilation + 1).map(|n| n / stride + 1)
+            };
+            let (Some(height), Some(width)) = (out(0), out(1)) else { continue };
+            let window = Window::with_sizes(
+                input,
+                [height, width],
+                [kernel; 2],
+                [stride; 2],
+                [dilation; 2],
+                [before; 4],
+            );
+            let image: Vec<f32> = (0..60).map(|v| v as f32 + 1.0).collect();
+            for (rows, from) in [(height, 0), (1, height - 1), (height.div_ceil(2), 0)] {
+                let grid = Grid::new(window.clone(), rows);
+                let mut copy = vec![f32::NAN; grid.len(2)];
+                grid.fill(pulp::Scalar, &image, &(from..from + rows), &mut copy);
+                let offsets = grid.offsets(2).unwrap();
+                let runs = grid.runs(rows);
+                for row in 0..rows {
+                    for x in 0..width {
+                        let position = if runs.count == 1 { row * width + x } else { row * runs.pitch + x };
+                        for (index, &offset) in offsets.iter().enumerate() {
+                            let (channel, tap) = (index / window.taps(), index % window.taps());
+                            let tap = [tap / kernel, tap % kernel];
+                            let expected = naive(&window, &image[channel * 30..], [from + row, x], tap);
+                            assert_eq!(
+                                copy[offset as usize + position],
+                                expected,
+                                "{window:?} {row} {x} {tap:?}"
+                            );
+                            checked += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert!(checked > 10_000, "{checked}");
+    }
+}
