@@ -201,8 +201,8 @@ fn bordered(name: &str, size: usize, before: isize, after: isize) -> Result<usiz
         let expected = format!("less than the {size} of the input's {name} cut off");
         return Err(Problem::mismatch("padding", expected, cut).in_key("padding"));
     }
-    let added = sides.iter().map(|side| side.max(&0).unsigned_abs());
-    added.fold(Some(size - cut), |size, side| size?.checked_add(side)).ok_or_else(|| too_large("padding"))
+    let mut added = sides.iter().map(|side| side.max(&0).unsigned_abs());
+    added.try_fold(size - cut, usize::checked_add).ok_or_else(|| too_large("padding"))
 }
 
 fn concat_shape(axis: usize, inputs: &[&[usize]]) -> Result<Vec<usize>, Problem> {

@@ -9,9 +9,10 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::expression::is_name;
-use super::fields::{Value, literal, mismatch, missing};
+use super::fields::{Value, mismatch, missing};
 use super::hint::unknown;
 use super::kinds::{self, KINDS};
+use super::parameter::Parameter;
 use super::place::Misplaced;
 use crate::network::{INPUT, Problem};
 
@@ -19,7 +20,6 @@ use crate::network::{INPUT, Problem};
 const LAYER_KEYS: [&str; 6] = ["name", "kind", "block", "inputs", "when", "repeat"];
 const FILE_KEYS: [&str; 5] = ["name", "input", "parameters", "block", "layer"];
 const BLOCK_KEYS: [&str; 3] = ["parameters", "inputs", "layer"];
-const PARAMETER_KEYS: [&str; 2] = ["default", "least"];
 /// Deepest nesting of blocks in blocks; bounds the stack and the length of names.
 const DEEPEST_BLOCK: usize = 8;
 /// Longest name in bytes; with the limit on layers it bounds the memory that a file can ask for.
@@ -36,44 +36,6 @@ pub(super) struct Document<'a> {
     pub(super) blocks: BTreeMap<&'a str, Block<'a>>,
     /// The network's layers.
     pub(super) layers: Vec<Item<'a>>,
-}
-
-/// A parameter of the file.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Parameter {
-    /// Its value where none is set.
-    pub(super) default: i64,
-    /// The least value that it may have.
-    pub(super) least: Option<i64>,
-    /// Where it is declared.
-    pub(super) offset: usize,
-}
-
-impl Parameter {
-    fn new(key: &str, value: &Value<'_>) -> Result<Self, Misplaced> {
-        let offset = value.span().start;
-        let Some(table) = value.get_ref().as_table() else {
-            return Ok(Self { default: literal(key, value)?, least: None, offset });
-        };
-        check_keys(&format!("key of parameter {key:?}"), table, &PARAMETER_KEYS)?;
-        let default = table.get("default").ok_or_else(|| missing(Some(offset), "default", "an integer"))?;
-        let default = literal("default", default)?;
-        let least = table.get("least").map(|value| literal("least", value)).transpose()?;
-        let parameter = Self { default, least, offset };
-        parameter.check("default", default)?;
-        Ok(parameter)
-    }
-
-    /// The value, if the parameter may have it; `what` names it in a message.
-    pub(super) fn check(self, what: &str, value: i64) -> Result<i64, Misplaced> {
-        match self.least {
-            Some(least) if value < least => {
-                let problem = Problem::mismatch(what, format!("an integer of at least {least}"), value);
-                Err(Misplaced::at_offset(self.offset, problem))
-            }
-            _ => Ok(value),
-        }
-    }
 }
 
 /// Layers that are used as one.
@@ -321,7 +283,7 @@ fn input_names<'a>(value: &'a Value<'a>) -> Result<Vec<&'a str>, Misplaced> {
 }
 
 /// Refuses a key that is none of those allowed.
-fn check_keys(what: &str, table: &DeTable<'_>, allowed: &[&str]) -> Result<(), Misplaced> {
+pub(super) fn check_keys(what: &str, table: &DeTable<'_>, allowed: &[&str]) -> Result<(), Misplaced> {
     let found = |key: &Spanned<Cow<'_, str>>| !allowed.contains(&key.get_ref().as_ref());
     // Keys are sorted by name; the first in the file is the one to report.
     match table.keys().filter(|key| found(key)).min_by_key(|key| key.span().start) {

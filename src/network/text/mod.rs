@@ -12,6 +12,7 @@ mod expression;
 mod fields;
 mod hint;
 mod kinds;
+mod parameter;
 mod place;
 
 use std::collections::{BTreeMap, HashMap};
