@@ -303,6 +303,23 @@ fn inspect_prints_the_published_parameter_counts() {
 }
 
 #[test]
+fn every_shipped_network_is_inspected_at_its_own_size_and_at_another() {
+    let mut inspected = 0;
+    for entry in fs::read_dir(repository("networks")).unwrap() {
+        let path = entry.unwrap().path();
+        for options in [&[][..], &["--set", "size=128"][..]] {
+            let assert = layerjoule().arg("inspect").arg(&path).args(options).assert().success();
+            let text = stdout(&assert);
+            assert!(text.contains("parameters  ") && stderr(&assert).is_empty(), "{text}");
+            let found = options.is_empty() || text.contains("x128x128, batch 1");
+            assert!(found, "{text}");
+            inspected += 1;
+        }
+    }
+    assert_eq!(inspected, 2 * 16);
+}
+
+#[test]
 fn inspect_stops_at_the_layer_asked_for() {
     let path = repository("networks/lenet5.toml");
     let assert = layerjoule().arg("inspect").arg(&path).args(["--until", "pool1"]).assert().success();
@@ -335,6 +352,7 @@ fn wrong_input_is_named_with_what_was_expected() {
     };
     let network = lenet(dir.path());
     let onnx = file("cut.onnx", &[0x08, 0x07, 0x3a, 0xff, 0x10]);
+    let cnn = repository("networks/simple_cnn.toml");
     let views = file("views.toml", b"name = \"v\"\ninput = [3, 8, 8]\n[[layer]]\nkind = \"flatten\"\n");
     let cases: Vec<(PathBuf, Vec<&str>, Vec<&str>)> = vec![
         (dir.path().join("nowhere.toml"), vec![], vec!["nowhere.toml", "No such file"]),
@@ -349,6 +367,19 @@ fn wrong_input_is_named_with_what_was_expected() {
         (network.clone(), vec!["--set", "depth=3"], vec!["depth"]),
         (network.clone(), vec!["--set", "size"], vec!["KEY=VALUE"]),
         (network.clone(), vec!["--set", "size=big"], vec!["whole number"]),
+        (network.clone(), vec!["--set", "size=0.5"], vec!["whole number", "in percent"]),
+        (cnn.clone(), vec!["--set", "conv=0"], vec!["simple_cnn.toml:", "--set conv", "least 1, found 0"]),
+        (
+            cnn.clone(),
+            vec!["--set", "conv=9"],
+            vec!["simple_cnn.toml:", "features.4.pool", "height 1, found 2"],
+        ),
+        (
+            cnn.clone(),
+            vec!["--set", "linear=0"],
+            vec!["simple_cnn.toml:", "--set linear", "least 1, found 0"],
+        ),
+        (cnn, vec!["--set", "linear=-2"], vec!["simple_cnn.toml:", "--set linear", "least 1, found -2"]),
         (network.clone(), vec!["--threads", "0"], vec!["--threads: expected 1 to", "found 0"]),
         (network.clone(), vec!["--threads", "100000"], vec!["--threads: expected 1 to"]),
         (views, vec![], vec!["views.toml", "no layer executes anything"]),

@@ -24,6 +24,7 @@ fn network(input: &[usize], nodes: Vec<Node>) -> Network {
         inputs,
         origin: Origin::File,
         values: BTreeMap::new(),
+        same_padding: false,
     });
     let definition = Definition {
         name: "test".to_string(),
@@ -75,7 +76,7 @@ fn to_f64(values: &[f32]) -> Vec<f64> {
 
 /// Holds every layer to the reference over what the engine itself fed it, so that errors of earlier layers
 /// do not blur the bound; then holds a pass over reused buffers to the same bits.
-fn check(network: &Network, batch: usize, threads: usize, seed: u64) {
+pub(crate) fn check(network: &Network, batch: usize, threads: usize, seed: u64) {
     let tensors = Tensors::new(network, &WeightOptions { seed, batch }).unwrap();
     let plan = Plan::new(network, &PlanOptions { batch, keep_all: true, fuse: false }).unwrap();
     let mut executor = pass(network, &plan, &tensors, threads);

@@ -134,7 +134,7 @@ fn item_output(layer: &Layer, inputs: &[Tensor], parameters: &[Arc<[f32]>]) -> T
         }
         LayerKind::Softmax { axis } => Tensor::from_fn(out, |i| softmax(x, *axis, i)),
         LayerKind::Pad { padding, value } => Tensor::from_fn(out, |i| {
-            let (y, column) = (i[1] as isize - padding[0] as isize, i[2] as isize - padding[1] as isize);
+            let (y, column) = (i[1] as isize - padding[0], i[2] as isize - padding[1]);
             x.get(i[0], y, column).unwrap_or(f64::from(*value))
         }),
     }

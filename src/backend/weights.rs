@@ -183,6 +183,7 @@ mod tests {
             inputs,
             origin: Origin::File,
             values: BTreeMap::new(),
+            same_padding: false,
         });
         let layers = layers.collect();
         let [name, file, sha256] = ["test", "test.toml", ""].map(str::to_string);

@@ -88,10 +88,12 @@ fn print(text: &str) -> anyhow::Result<()> {
 /// Reads `KEY=VALUE` with a whole number.
 fn key_value(text: &str) -> Result<(String, i64), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, as in size=128")?;
-    let number = value
-        .trim()
-        .parse()
-        .map_err(|_| format!("expected a whole number after {key}=, found \"{value}\""))?;
+    let value = value.trim();
+    let number = value.parse().map_err(|_| {
+        let ratio = value.parse::<f64>().is_ok_and(|ratio| ratio.fract() != 0.0);
+        let hint = if ratio { "; ratios are in percent, as in width=50" } else { "" };
+        format!("expected a whole number after {key}=, found \"{value}\"{hint}")
+    })?;
     Ok((key.trim().to_string(), number))
 }
 

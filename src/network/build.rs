@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::cost::{cost, parameter_shapes};
+use super::same;
 use super::shape::{output_shape, shape_text, volume};
 use super::{Definition, INPUT, Layer, LayerDefinition, Network, NetworkError, Origin, Parameter};
 use super::{Problem, TensorRef, Values};
@@ -68,35 +69,32 @@ impl Network {
             .map(|n| if n == INPUT { TensorRef::Input } else { TensorRef::Layer(index[n.as_str()]) })
             .collect();
         let shapes: Vec<&[usize]> = inputs.iter().map(|&t| self.shape(t)).collect();
-        let output = output_shape(&definition.kind, &shapes)?;
+        let kind = match shapes.first() {
+            Some(input) if definition.same_padding => same::padded(&definition.kind, input)?,
+            _ => definition.kind.clone(),
+        };
+        let output = output_shape(&kind, &shapes)?;
         volume(&output)?;
         if output.contains(&0) {
             return Err(Problem::mismatch("output", "sizes of at least 1", shape_text(&output)));
         }
         let mut values: BTreeMap<_, _> = definition.values.clone();
         let mut parameters = Vec::new();
-        for (role, shape) in parameter_shapes(&definition.kind, &shapes)? {
+        for (role, shape) in parameter_shapes(&kind, &shapes)? {
             let values = values.remove(&role).unwrap_or(Values::Random);
             if let Values::Stored(stored) = &values
                 && stored.len() != volume(&shape)?
             {
                 return Err(Problem::mismatch(
-                    format!("{role:?} of {}", definition.kind.name()).to_lowercase(),
+                    format!("{role:?} of {}", kind.name()).to_lowercase(),
                     format!("{} elements ({})", volume(&shape)?, shape_text(&shape)),
                     stored.len(),
                 ));
             }
             parameters.push(Parameter { role, shape, values });
         }
-        let cost = cost(&definition.kind, &shapes, &output)?;
-        Ok(Layer {
-            name: definition.name.clone(),
-            kind: definition.kind.clone(),
-            inputs,
-            output,
-            parameters,
-            cost,
-        })
+        let cost = cost(&kind, &shapes, &output)?;
+        Ok(Layer { name: definition.name.clone(), kind, inputs, output, parameters, cost })
     }
 }
 
@@ -118,7 +116,7 @@ fn execution_order(file: &str, layers: &[LayerDefinition]) -> Result<Vec<usize>,
             let origin = &layers[first].origin;
             return Err(at(Problem::invalid(format!(
                 "the name is already used{}; names must be unique",
-                if let Origin::Line(line) = origin { format!(" in line {line}") } else { String::new() }
+                origin.line().map(|line| format!(" in line {line}")).unwrap_or_default()
             ))));
         }
     }
@@ -203,6 +201,7 @@ mod tests {
             inputs: inputs.iter().map(|input| input.to_string()).collect(),
             origin: Origin::Line(7),
             values: BTreeMap::new(),
+            same_padding: false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What can be wrong with a network, said so that a person can mend it.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Where in a file something stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -10,15 +11,39 @@ pub enum Origin {
     File,
     /// A line of a text file, counted from 1.
     Line(usize),
+    /// A table of a text file.
+    Table {
+        /// The line where it begins, counted from 1.
+        line: usize,
+        /// The lines of its values by key.
+        keys: Arc<[(String, usize)]>,
+    },
     /// A node of an ONNX graph, counted from 0, with its operator.
     Node(usize, String),
+}
+
+impl Origin {
+    /// The line, where there is one.
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::Line(line) | Self::Table { line, .. } => Some(*line),
+            Self::File | Self::Node(..) => None,
+        }
+    }
+
+    /// The place of a key, if it is there.
+    fn of_key(&self, key: &str) -> Self {
+        let Self::Table { keys, .. } = self else { return self.clone() };
+        let line = keys.iter().find(|(name, _)| name == key).map(|&(_, line)| line);
+        line.map_or_else(|| self.clone(), Self::Line)
+    }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File => Ok(()),
-            Self::Line(line) => write!(f, ":{line}"),
+            Self::Line(line) | Self::Table { line, .. } => write!(f, ":{line}"),
             Self::Node(index, operator) => write!(f, ": node {index} ({operator})"),
         }
     }
@@ -30,6 +55,8 @@ pub enum Problem {
     /// Something has another value, shape or count than it must have.
     #[error("{what}: expected {expected}, found {found}")]
     Mismatch {
+        /// The key of a layer that says so, where one does.
+        key: Option<&'static str>,
         /// What was looked at.
         what: String,
         /// What it must be.
@@ -45,7 +72,16 @@ pub enum Problem {
 impl Problem {
     /// A value, shape or count that is not what it must be.
     pub fn mismatch(what: impl Into<String>, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
-        Self::Mismatch { what: what.into(), expected: expected.to_string(), found: found.to_string() }
+        let (what, expected, found) = (what.into(), expected.to_string(), found.to_string());
+        Self::Mismatch { key: None, what, expected, found }
+    }
+
+    /// The problem with the key that a person will have to look at.
+    pub(super) fn in_key(mut self, name: &'static str) -> Self {
+        if let Self::Mismatch { key, .. } = &mut self {
+            *key = Some(name);
+        }
+        self
     }
 
     /// A sentence.
@@ -55,9 +91,13 @@ impl Problem {
 
     /// The problem at its place.
     pub fn at(self, file: &str, origin: &Origin, layer: Option<&str>) -> NetworkError {
+        let origin = match &self {
+            Self::Mismatch { key: Some(key), .. } => origin.of_key(key),
+            _ => origin.clone(),
+        };
         NetworkError {
             file: file.to_string(),
-            origin: origin.clone(),
+            origin,
             layer: layer.map(str::to_string),
             problem: Box::new(self),
         }

@@ -8,6 +8,9 @@ pub type Size2 = [usize; 2];
 /// Rows and columns of padding: top, left, bottom, right.
 pub type Padding = [usize; 4];
 
+/// Rows and columns that a pad layer adds: top, left, bottom, right; below 0 it cuts them off.
+pub type Border = [isize; 4];
+
 /// A 2-D convolution over C x H x W, cross-correlation as in every framework.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conv {
@@ -169,10 +172,10 @@ pub enum LayerKind {
         /// Axis, the batch not counted.
         axis: usize,
     },
-    /// A border of a constant around height and width.
+    /// A border of a constant around height and width, or a border cut off.
     Pad {
-        /// Rows and columns to add.
-        padding: Padding,
+        /// Rows and columns to add; below 0, to cut off.
+        padding: Border,
         /// The constant.
         value: f32,
     },

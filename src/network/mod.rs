@@ -9,6 +9,7 @@ mod error;
 mod layer;
 mod onnx;
 mod read;
+mod same;
 mod shape;
 mod text;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 pub use cost::{Cost, Role};
 pub use error::{NetworkError, Origin, Problem};
-pub use layer::{Activation, Conv, LayerKind, Linear, Lrn, Padding, Pool, Size2};
+pub use layer::{Activation, Border, Conv, LayerKind, Linear, Lrn, Padding, Pool, Size2};
 pub use onnx::definition as onnx_definition;
 pub use read::{ReadError, read};
 pub use shape::{output_shape, shape_text};
@@ -66,6 +67,9 @@ pub struct LayerDefinition {
     pub origin: Origin,
     /// Stored tensors that the file has numbers for; the others are random.
     pub values: BTreeMap<Role, Values>,
+    /// The padding of the window follows from the size of what the layer reads: as many windows as strides fit
+    /// into it, rounded up. The padding in `kind` says nothing then.
+    pub same_padding: bool,
 }
 
 /// Where a layer reads from.

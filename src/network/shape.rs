@@ -61,8 +61,11 @@ pub fn output_shape(kind: &LayerKind, inputs: &[&[usize]]) -> Result<Vec<usize>,
         }
         LayerKind::Add { operand } | LayerKind::Mul { operand } => {
             let mut out = first.to_vec();
-            for other in inputs[1..].iter().copied().chain(operand.as_deref()) {
-                out = broadcast(&out, other)?;
+            for other in &inputs[1..] {
+                out = broadcast(&out, other).map_err(|problem| problem.in_key("inputs"))?;
+            }
+            if let Some(operand) = operand {
+                out = broadcast(&out, operand).map_err(|problem| problem.in_key("operand"))?;
             }
             Ok(out)
         }
@@ -74,7 +77,8 @@ pub fn output_shape(kind: &LayerKind, inputs: &[&[usize]]) -> Result<Vec<usize>,
                     "reshape keeps the number of elements",
                     format!("{} elements ({})", volume(first)?, shape_text(first)),
                     format!("{} ({})", volume(shape)?, shape_text(shape)),
-                ));
+                )
+                .in_key("shape"));
             }
             Ok(shape.clone())
         }
@@ -82,22 +86,24 @@ pub fn output_shape(kind: &LayerKind, inputs: &[&[usize]]) -> Result<Vec<usize>,
         LayerKind::ChannelShuffle { groups } => {
             let [c, _, _] = chw(first)?;
             if *groups == 0 || c % groups != 0 {
-                return Err(Problem::mismatch("groups", format!("a divisor of {c} channels"), groups));
+                let expected = format!("a divisor of {c} channels");
+                return Err(Problem::mismatch("groups", expected, groups).in_key("groups"));
             }
             Ok(first.to_vec())
         }
         LayerKind::Softmax { axis } => {
             if *axis >= first.len() {
-                return Err(Problem::mismatch("axis", format!("below {}", first.len()), axis));
+                return Err(Problem::mismatch("axis", format!("below {}", first.len()), axis).in_key("axis"));
             }
             Ok(first.to_vec())
         }
         LayerKind::Pad { padding, .. } => {
             let [c, h, w] = chw(first)?;
-            let grow = |size: usize, a: usize, b: usize| {
-                size.checked_add(a).and_then(|s| s.checked_add(b)).ok_or_else(|| too_large("padding"))
-            };
-            Ok(vec![c, grow(h, padding[0], padding[2])?, grow(w, padding[1], padding[3])?])
+            Ok(vec![
+                c,
+                bordered("height", h, padding[0], padding[2])?,
+                bordered("width", w, padding[1], padding[3])?,
+            ])
         }
         LayerKind::Activation(_) | LayerKind::Dropout { .. } => Ok(first.to_vec()),
     }
@@ -109,7 +115,8 @@ fn check_input_count(kind: &LayerKind, found: usize) -> Result<(), Problem> {
         LayerKind::Concat { .. } => ("one or more", found >= 1),
         _ => ("one", found == 1),
     };
-    if fits { Ok(()) } else { Err(Problem::mismatch(format!("inputs of {}", kind.name()), expected, found)) }
+    let what = || format!("inputs of {}", kind.name());
+    if fits { Ok(()) } else { Err(Problem::mismatch(what(), expected, found).in_key("inputs")) }
 }
 
 fn conv_shape(conv: &Conv, input: &[usize]) -> Result<Vec<usize>, Problem> {
@@ -121,7 +128,8 @@ fn conv_shape(conv: &Conv, input: &[usize]) -> Result<Vec<usize>, Problem> {
             "groups",
             format!("a divisor of {c} input channels and {k} output channels"),
             groups,
-        ));
+        )
+        .in_key("groups"));
     }
     let [oh, ow] = window_output([h, w], conv.kernel, conv.stride, conv.padding, conv.dilation, false)?;
     Ok(vec![k, oh, ow])
@@ -138,7 +146,8 @@ fn pool_shape(pool: &Pool, input: &[usize]) -> Result<Vec<usize>, Problem> {
                 "padding of a pool",
                 format!("at most {reach} (less than its kernel)"),
                 before.max(after),
-            ));
+            )
+            .in_key("padding"));
         }
     }
     let [oh, ow] = window_output([h, w], pool.kernel, pool.stride, p, pool.dilation, pool.ceil_mode)?;
@@ -172,7 +181,8 @@ fn window_output(
                 format!("kernel {name} (with dilation)"),
                 format!("at most the padded input {name} {padded}"),
                 extent,
-            ));
+            )
+            .in_key("kernel"));
         }
         let room = padded - extent;
         out[axis] = if ceil_mode { room.div_ceil(s) } else { room / s } + 1;
@@ -183,10 +193,22 @@ fn window_output(
     Ok(out)
 }
 
+/// A size with a border added at both ends, or cut off where the border is below 0.
+fn bordered(name: &str, size: usize, before: isize, after: isize) -> Result<usize, Problem> {
+    let sides = [before, after];
+    let cut = sides.iter().map(|side| side.min(&0).unsigned_abs()).fold(0, usize::saturating_add);
+    if cut >= size {
+        let expected = format!("less than the {size} of the input's {name} cut off");
+        return Err(Problem::mismatch("padding", expected, cut).in_key("padding"));
+    }
+    let mut added = sides.iter().map(|side| side.max(&0).unsigned_abs());
+    added.try_fold(size - cut, usize::checked_add).ok_or_else(|| too_large("padding"))
+}
+
 fn concat_shape(axis: usize, inputs: &[&[usize]]) -> Result<Vec<usize>, Problem> {
     let mut out = inputs[0].to_vec();
     if axis >= out.len() {
-        return Err(Problem::mismatch("axis", format!("below {}", out.len()), axis));
+        return Err(Problem::mismatch("axis", format!("below {}", out.len()), axis).in_key("axis"));
     }
     for (i, input) in inputs.iter().enumerate().skip(1) {
         let fits = input.len() == out.len() && (0..out.len()).all(|d| d == axis || input[d] == out[d]);
@@ -195,7 +217,8 @@ fn concat_shape(axis: usize, inputs: &[&[usize]]) -> Result<Vec<usize>, Problem>
                 format!("input {i} of concat"),
                 format!("{} except along axis {axis}", shape_text(inputs[0])),
                 shape_text(input),
-            ));
+            )
+            .in_key("inputs"));
         }
         out[axis] = out[axis].checked_add(input[axis]).ok_or_else(|| too_large("concat"))?;
     }
@@ -211,7 +234,8 @@ fn transpose_shape(perm: &[usize], input: &[usize]) -> Result<Vec<usize>, Proble
             "perm",
             format!("each of the {} axes of {} once", input.len(), shape_text(input)),
             format!("{perm:?}"),
-        ));
+        )
+        .in_key("perm"));
     }
     Ok(perm.iter().map(|&p| input[p]).collect())
 }
@@ -230,17 +254,18 @@ fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Problem> {
         .collect()
 }
 
-fn chw(shape: &[usize]) -> Result<[usize; 3], Problem> {
+pub(super) fn chw(shape: &[usize]) -> Result<[usize; 3], Problem> {
     <[usize; 3]>::try_from(shape)
         .map_err(|_| Problem::mismatch("input shape", "channels x height x width", shape_text(shape)))
+        .map_err(|problem| problem.in_key("inputs"))
 }
 
-fn positive(what: &str, value: usize) -> Result<usize, Problem> {
-    if value > 0 { Ok(value) } else { Err(Problem::mismatch(what, "at least 1", 0)) }
+fn positive(key: &'static str, value: usize) -> Result<usize, Problem> {
+    if value > 0 { Ok(value) } else { Err(Problem::mismatch(key, "at least 1", 0).in_key(key)) }
 }
 
-fn too_large(what: &str) -> Problem {
-    Problem::mismatch(what, "a size that fits a machine word", "an overflow")
+pub(super) fn too_large(key: &'static str) -> Problem {
+    Problem::mismatch(key, "a size that fits a machine word", "an overflow").in_key(key)
 }
 
 #[cfg(test)]

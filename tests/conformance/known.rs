@@ -218,6 +218,11 @@ fn data_is_moved_to_its_place() {
     assert_known(&transpose, &one_to(6), &[], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
     let pad = single(&[1, 1, 2], LayerKind::Pad { padding: [1, 0, 0, 1], value: 9.0 });
     assert_known(&pad, &[1.0, 2.0], &[], &[9.0, 9.0, 9.0, 1.0, 2.0, 9.0]);
+    // A row and a column later, as NASNet's factorised reduction reads its input.
+    let shift = single(&[1, 2, 2], LayerKind::Pad { padding: [-1, -1, 1, 1], value: 0.0 });
+    assert_known(&shift, &one_to(4), &[], &[4.0, 0.0, 0.0, 0.0]);
+    let crop = single(&[1, 2, 3], LayerKind::Pad { padding: [0, -1, -1, -1], value: 9.0 });
+    assert_known(&crop, &one_to(6), &[], &[2.0]);
     let twice = vec![INPUT.to_string(), INPUT.to_string()];
     let concat = network(&[2, 2], vec![("c".to_string(), LayerKind::Concat { axis: 1 }, twice)]);
     assert_known(&concat, &one_to(4), &[], &[1.0, 2.0, 1.0, 2.0, 3.0, 4.0, 3.0, 4.0]);

@@ -156,7 +156,7 @@ fn wrong_graphs_are_refused() {
     );
     assert_eq!(
         refusal("[[layer]]\nkind = \"relu\"\ninputs = [\"input\", \"input\"]"),
-        r#"net.toml:3: layer "relu1": inputs of relu: expected one, found 2"#
+        r#"net.toml:5: layer "relu1": inputs of relu: expected one, found 2"#
     );
     assert_eq!(
         refusal(
@@ -212,7 +212,7 @@ fn wrong_values_are_refused_with_line_expected_and_found() {
     );
     assert_eq!(
         conv_refusal("kernel = 9"),
-        r#"net.toml:3: layer "conv1": kernel height (with dilation): expected at most the padded input height 8, found 9"#
+        r#"net.toml:6: layer "conv1": kernel height (with dilation): expected at most the padded input height 8, found 9"#
     );
     assert_eq!(
         conv_refusal("kernel = [1, 2, 3]"),
@@ -220,15 +220,15 @@ fn wrong_values_are_refused_with_line_expected_and_found() {
     );
     assert_eq!(
         conv_refusal("kernel = 9223372036854775807"),
-        r#"net.toml:3: layer "conv1": kernel height (with dilation): expected at most the padded input height 8, found 9223372036854775807"#
+        r#"net.toml:6: layer "conv1": kernel height (with dilation): expected at most the padded input height 8, found 9223372036854775807"#
     );
     assert_eq!(
         conv_refusal("dilation = 9223372036854775807"),
-        r#"net.toml:3: layer "conv1": kernel height (with dilation): expected at most the padded input height 8, found 18446744073709551615"#
+        r#"net.toml:6: layer "conv1": kernel height (with dilation): expected at most the padded input height 8, found 18446744073709551615"#
     );
     assert_eq!(
         conv_refusal("padding = 9223372036854775807"),
-        r#"net.toml:3: layer "conv1": padding: expected a size that fits a machine word, found an overflow"#
+        r#"net.toml:7: layer "conv1": padding: expected a size that fits a machine word, found an overflow"#
     );
     assert_eq!(
         conv_refusal("padding = 2000000000"),
@@ -244,7 +244,7 @@ fn wrong_values_are_refused_with_line_expected_and_found() {
     );
     assert_eq!(
         conv_refusal("groups = 2"),
-        r#"net.toml:3: layer "conv1": groups: expected a divisor of 3 input channels and 4 output channels, found 2"#
+        r#"net.toml:7: layer "conv1": groups: expected a divisor of 3 input channels and 4 output channels, found 2"#
     );
     assert_eq!(
         conv_refusal("groups = 0"),
@@ -280,11 +280,11 @@ fn wrong_values_are_refused_with_line_expected_and_found() {
     );
     assert_eq!(
         refusal("[[layer]]\nname = \"d\"\nkind = \"softmax\"\naxis = 3"),
-        r#"net.toml:3: layer "d": axis: expected below 3, found 3"#
+        r#"net.toml:6: layer "d": axis: expected below 3, found 3"#
     );
     assert_eq!(
         refusal("[[layer]]\nname = \"d\"\nkind = \"reshape\"\nshape = [5, 5]"),
-        r#"net.toml:3: layer "d": reshape keeps the number of elements: expected 192 elements (3x8x8), found 25 (5x5)"#
+        r#"net.toml:6: layer "d": reshape keeps the number of elements: expected 192 elements (3x8x8), found 25 (5x5)"#
     );
     assert_eq!(
         refusal("[[layer]]\nname = \"d\"\nkind = \"reshape\"\nshape = [1,1,1,1,1,1,1,1,192]"),
@@ -292,7 +292,7 @@ fn wrong_values_are_refused_with_line_expected_and_found() {
     );
     assert_eq!(
         refusal("[[layer]]\nname = \"\"\nkind = \"relu\""),
-        r#"net.toml:4: name: expected visible characters, found """#
+        r#"net.toml:4: name: expected visible characters without a space at either end, found """#
     );
     assert_eq!(
         refusal("[parameters]\n2x = 1\n[[layer]]\nkind = \"relu\""),
@@ -305,16 +305,125 @@ fn wrong_values_are_refused_with_line_expected_and_found() {
 }
 
 #[test]
+fn names_of_spaces_are_refused() {
+    for name in [" ", "a ", "\t"] {
+        assert_eq!(
+            refusal(&format!("[[layer]]\nname = {name:?}\nkind = \"relu\"")),
+            format!(
+                "net.toml:4: name: expected visible characters without a space at either end, found {name:?}"
+            )
+        );
+    }
+}
+
+#[test]
+fn an_empty_list_of_names_is_said_to_be_empty() {
+    assert_eq!(
+        refusal("[[layer]]\nblock = \"a\""),
+        r#"net.toml:4: layer "a1": block: expected none, as the file declares none, found "a""#
+    );
+}
+
+#[test]
+fn parameters_below_their_least_value_are_refused() {
+    let file = |parameter: &str| {
+        format!("name = \"n\"\ninput = [\"x\"]\n[parameters]\nx = {parameter}\n[[layer]]\nkind = \"relu\"")
+    };
+    let set = |parameter: &str, value| read_bytes("net.toml", file(parameter).as_bytes(), &[("x", value)]);
+    assert_eq!(set("{ default = 3, least = 2 }", 2).unwrap().input, [2]);
+    assert_eq!(
+        message(set("{ default = 3, least = 2 }", 1)),
+        "net.toml:4: --set x: expected an integer of at least 2, found 1"
+    );
+    for (parameter, expected) in [
+        ("{ default = 1, least = 2 }", "default: expected an integer of at least 2, found 1"),
+        ("{ least = 2 }", "default: expected an integer, found nothing"),
+        ("{ default = \"3\" }", "default: expected an integer, found \"3\""),
+        (
+            "{ default = 3, most = 4 }",
+            "key of parameter \"x\": expected one of default, least, found \"most\"",
+        ),
+    ] {
+        assert_eq!(message(read_text(&file(parameter))), format!("net.toml:4: {expected}"));
+    }
+}
+
+#[test]
+fn blocks_of_several_inputs_are_given_as_many() {
+    let block = |inputs: &str, use_: &str| {
+        refusal(&format!(
+            "[block.b]\ninputs = {inputs}\n[[block.b.layer]]\nkind = \"add\"\ninputs = [\"input\", \"p\"]\n[[layer]]\nblock = \"b\"\n{use_}"
+        ))
+    };
+    assert_eq!(
+        block(r#"["input", "p"]"#, r#"inputs = ["input"]"#),
+        r#"net.toml:10: layer "b1": inputs of a block: expected 2 (input, p), found 1"#
+    );
+    for wrong in [r#"["p", "input"]"#, r#"["input", "p", "p"]"#] {
+        assert_eq!(
+            block(wrong, ""),
+            format!(
+                r#"net.toml:4: inputs: expected a list of different names that begins with "input", found {wrong}"#
+            )
+        );
+    }
+    assert_eq!(
+        block(r#"["input", "add1"]"#, ""),
+        r#"net.toml:5: "add1" is what the block reads; choose another name"#
+    );
+}
+
+#[test]
+fn padding_says_what_it_may_be() {
+    assert_eq!(
+        conv_refusal("padding = \"sam\""),
+        r#"net.toml:7: layer "conv1": padding = "sam": there is no parameter "sam"; none is declared here"#
+    );
+    assert_eq!(
+        conv_refusal("padding = [1, 2, 3]"),
+        r#"net.toml:7: layer "conv1": padding: expected an integer of at least 0, [height, width], [top, left, bottom, right] or "same", found a list of 3"#
+    );
+    let pad = |padding: &str| refusal(&format!("[[layer]]\nkind = \"pad\"\npadding = {padding}"));
+    assert_eq!(
+        pad("[-4, 0, -4, 0]"),
+        r#"net.toml:5: layer "pad1": padding: expected less than the 8 of the input's height cut off, found 8"#
+    );
+    assert_eq!(
+        pad("9223372036854775807"),
+        r#"net.toml:5: layer "pad1": padding: expected a size that fits a machine word, found an overflow"#
+    );
+    assert_eq!(
+        pad("\"same\""),
+        r#"net.toml:5: layer "pad1": padding = "same": there is no parameter "same"; none is declared here"#
+    );
+}
+
+#[test]
+fn powers_are_checked() {
+    for (expression, problem) in [
+        ("pow(2, 63)", "a value does not fit 64 bits"),
+        ("pow(1, 99999999999)", "a value does not fit 64 bits"),
+        ("pow(2, -1)", "pow needs an exponent of at least 0, found -1"),
+        ("pow(2)", "pow takes 2 arguments, found 1"),
+    ] {
+        assert_eq!(
+            conv_refusal(&format!("out_channels = \"{expression}\"")),
+            format!("net.toml:6: layer \"conv1\": out_channels = {expression:?}: {problem}")
+        );
+    }
+}
+
+#[test]
 fn shapes_that_do_not_fit_are_refused() {
     assert_eq!(
         refusal(
             "[[layer]]\nname = \"a\"\nkind = \"max_pool\"\nkernel = 2\n[[layer]]\nname = \"sum\"\nkind = \"add\"\ninputs = [\"a\", \"input\"]"
         ),
-        r#"net.toml:7: layer "sum": shape of an operand: expected 3x4x4, found 3x8x8"#
+        r#"net.toml:10: layer "sum": shape of an operand: expected 3x4x4, found 3x8x8"#
     );
     assert_eq!(
         refusal("[[layer]]\nname = \"a\"\nkind = \"max_pool\"\nkernel = 2\npadding = 2"),
-        r#"net.toml:3: layer "a": padding of a pool: expected at most 1 (less than its kernel), found 2"#
+        r#"net.toml:7: layer "a": padding of a pool: expected at most 1 (less than its kernel), found 2"#
     );
     assert_eq!(
         refusal(
@@ -328,12 +437,11 @@ fn shapes_that_do_not_fit_are_refused() {
 fn a_residual_sum_of_unequal_shapes_is_refused_at_its_line() {
     let text = std::fs::read_to_string(shipped_path("resnet18")).unwrap();
     let text = text.replace("when = \"stride != 1\"", "when = false");
-    let line = 1 + text.lines().position(|line| line == "name = \"add\"").unwrap();
-    let header = line - 1;
+    let line = 1 + text.lines().position(|line| line.starts_with("inputs = [\"bn2\"")).unwrap();
     assert_eq!(
         message(read_text(&text)),
         format!(
-            "net.toml:{header}: layer \"stage2.0.add\": shape of an operand: expected 128x28x28, found 64x56x56"
+            "net.toml:{line}: layer \"stage2.0.add\": shape of an operand: expected 128x28x28, found 64x56x56"
         )
     );
 }
@@ -426,7 +534,7 @@ fn bombs_are_refused() {
         refusal(
             "[[layer]]\nblock = \"a\"\nrepeat = 1\ninputs = [\"input\", \"input\"]\n[[block.a.layer]]\nkind = \"relu\""
         ),
-        r#"net.toml:3: layer "a1.0": inputs of a block: expected one, found 2"#
+        r#"net.toml:6: layer "a1.0": inputs of a block: expected one, found 2"#
     );
     let names = vec!["\"input\""; 1000].join(", ");
     assert_eq!(

@@ -157,6 +157,7 @@ mod tests {
                 inputs,
                 origin: Origin::File,
                 values: BTreeMap::new(),
+                same_padding: false,
             });
         }
         let [name, file, sha256] = ["test", "test.toml", ""].map(str::to_string);

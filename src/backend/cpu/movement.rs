@@ -1,7 +1,7 @@
 //! Kinds that only move data: concat, transpose, channel shuffle, pad.
 
 use crate::backend::BackendError;
-use crate::network::Padding;
+use crate::network::Border;
 
 use super::kernel::{Inputs, Job, Kernel};
 use super::parallel::{Workers, for_each_piece, for_each_plane};
@@ -133,16 +133,16 @@ impl Kernel for ShuffleKernel {
     }
 }
 
-/// A border of a constant.
+/// A border of a constant, or a border cut off.
 pub(super) struct PadKernel {
     input: [usize; 2],
     output: [usize; 2],
-    padding: Padding,
+    padding: Border,
     value: f32,
 }
 
 impl PadKernel {
-    pub(super) fn new(job: &Job<'_>, padding: Padding, value: f32) -> Result<Self, BackendError> {
+    pub(super) fn new(job: &Job<'_>, padding: Border, value: f32) -> Result<Self, BackendError> {
         let [_, height, width] = job.chw()?;
         let output = [job.layer.output[1], job.layer.output[2]];
         Ok(Self { input: [height, width], output, padding, value })
@@ -157,12 +157,16 @@ impl Kernel for PadKernel {
     fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {
         let ([height, width], [out_height, out_width]) = (self.input, self.output);
         let input = inputs.get(0);
+        // Where the input's first row and column go, and how many of them are cut off.
+        let [top, left] = [0, 1].map(|axis| self.padding[axis].max(0).unsigned_abs());
+        let [above, before] = [0, 1].map(|axis| self.padding[axis].min(0).unsigned_abs());
+        let columns = (width - before).min(out_width - left);
         for_each_plane(workers, out, out_height * out_width, out_height * out_width, |index, out| {
             out.fill(self.value);
-            let rows = out.chunks_exact_mut(out_width).skip(self.padding[0]);
-            let sources = input[index * height * width..][..height * width].chunks_exact(width);
+            let rows = out.chunks_exact_mut(out_width).skip(top);
+            let sources = input[index * height * width..][..height * width].chunks_exact(width).skip(above);
             for (row, source) in rows.zip(sources) {
-                row[self.padding[1]..][..width].copy_from_slice(source);
+                row[left..][..columns].copy_from_slice(&source[before..][..columns]);
             }
         });
     }

@@ -199,6 +199,7 @@ impl<'a> Converter<'a> {
                 inputs: inputs.into_iter().map(|input| input.layer).collect(),
                 origin: origin(index, node),
                 values: step.values,
+                same_padding: false,
             });
             last = Some(Tensor { layer: name, shape });
         }

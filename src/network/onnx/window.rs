@@ -2,8 +2,8 @@
 
 use super::constant::{Constant, size};
 use super::node::{Node, Outcome, Step, Tensor};
-use crate::network::Values;
 use crate::network::{Conv, LayerKind, Padding, Pool, Problem, Role, Size2, shape_text};
+use crate::network::{Values, same};
 
 /// How a window moves.
 struct Window {
@@ -36,7 +36,7 @@ fn window(node: &Node, input: Size2, kernel: Size2) -> Result<Window, Problem> {
         same @ ("SAME_UPPER" | "SAME_LOWER") => {
             let mut padding = [0; 4];
             for axis in 0..2 {
-                let total = same_padding(input[axis], kernel[axis], stride[axis], dilation[axis])?;
+                let total = same::total(input[axis], kernel[axis], stride[axis], dilation[axis])?;
                 let (small, large) = (total / 2, total.div_ceil(2));
                 let (before, after) = if same == "SAME_UPPER" { (small, large) } else { (large, small) };
                 (padding[axis], padding[axis + 2]) = (before, after);
@@ -49,16 +49,6 @@ fn window(node: &Node, input: Size2, kernel: Size2) -> Result<Window, Problem> {
         }
     };
     Ok(Window { stride, padding, dilation })
-}
-
-/// Padding with which ceil(input / stride) windows fit (operator Conv, attribute auto_pad).
-fn same_padding(input: usize, kernel: usize, stride: usize, dilation: usize) -> Result<usize, Problem> {
-    let reach = (kernel - 1).checked_mul(dilation);
-    let last = (input.div_ceil(stride).saturating_sub(1)).checked_mul(stride);
-    let needed = reach.zip(last).and_then(|(reach, last)| reach.checked_add(last)?.checked_add(1));
-    needed
-        .map(|needed| needed.saturating_sub(input))
-        .ok_or_else(|| Problem::mismatch("kernel", "a size that fits a machine word", "an overflow"))
 }
 
 /// Top, left, bottom and right, the order of ONNX and of [`Padding`].
@@ -208,6 +198,6 @@ pub(super) fn pad(node: &Node) -> Result<Outcome, Problem> {
             }
         }
     }
-    let padding = padding(node, &spatial)?;
+    let padding = padding(node, &spatial)?.map(usize::cast_signed);
     Ok(Step::new(LayerKind::Pad { padding, value }, &[input]).into())
 }

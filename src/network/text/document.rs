@@ -9,16 +9,17 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::expression::is_name;
-use super::fields::{Value, literal, mismatch, missing};
+use super::fields::{Value, mismatch, missing};
 use super::hint::unknown;
 use super::kinds::{self, KINDS};
+use super::parameter::Parameter;
 use super::place::Misplaced;
 use crate::network::{INPUT, Problem};
 
 /// Keys of every layer, beside those of its kind or block.
 const LAYER_KEYS: [&str; 6] = ["name", "kind", "block", "inputs", "when", "repeat"];
 const FILE_KEYS: [&str; 5] = ["name", "input", "parameters", "block", "layer"];
-const BLOCK_KEYS: [&str; 2] = ["parameters", "layer"];
+const BLOCK_KEYS: [&str; 3] = ["parameters", "inputs", "layer"];
 /// Deepest nesting of blocks in blocks; bounds the stack and the length of names.
 const DEEPEST_BLOCK: usize = 8;
 /// Longest name in bytes; with the limit on layers it bounds the memory that a file can ask for.
@@ -29,8 +30,8 @@ const LONGEST_NAME: usize = 100;
 pub(super) struct Document<'a> {
     /// The network's name.
     pub(super) name: &'a str,
-    /// The file's parameters with their defaults.
-    pub(super) parameters: BTreeMap<String, i64>,
+    /// The file's parameters.
+    pub(super) parameters: BTreeMap<&'a str, Parameter>,
     /// Blocks by name.
     pub(super) blocks: BTreeMap<&'a str, Block<'a>>,
     /// The network's layers.
@@ -44,6 +45,8 @@ pub(super) struct Block<'a> {
     table: &'a DeTable<'a>,
     /// Parameters with their defaults.
     pub(super) parameters: BTreeMap<&'a str, &'a Value<'a>>,
+    /// What its layers call the things that it reads.
+    pub(super) inputs: Vec<&'a str>,
     /// The block's layers.
     pub(super) layers: Vec<Item<'a>>,
 }
@@ -105,13 +108,18 @@ impl<'a> Document<'a> {
         if let Some(declared) = table.get("parameters") {
             for declaration in declarations(declared)? {
                 let (key, value) = declaration?;
-                parameters.insert(key.to_string(), literal(key, value)?);
+                parameters.insert(key, Parameter::new(key, value)?);
             }
         }
         let mut blocks = block_headers(table)?;
         let mut bodies = Vec::new();
         for (&name, block) in &blocks {
-            bodies.push((name, items(block.table.get("layer"), Some((name, block.offset)), &blocks)?));
+            let body = items(block.table.get("layer"), Some((name, block.offset)), &blocks)?;
+            if let Some(item) = body.iter().find(|item| block.inputs.contains(&item.name.as_str())) {
+                let problem = format!("{:?} is what the block reads; choose another name", item.name);
+                return Err(Misplaced::at_offset(item.offset, Problem::Invalid(problem)));
+            }
+            bodies.push((name, body));
         }
         for (name, body) in bodies {
             blocks.entry(name).and_modify(|block| block.layers = body);
@@ -145,9 +153,26 @@ fn block_headers<'a>(table: &'a DeTable<'a>) -> Result<BTreeMap<&'a str, Block<'
                 }
             }
         }
-        blocks.insert(name, Block { offset: key.span().start, table, parameters, layers: Vec::new() });
+        let inputs = table.get("inputs").map_or_else(|| Ok(vec![INPUT]), block_inputs)?;
+        blocks
+            .insert(name, Block { offset: key.span().start, table, parameters, inputs, layers: Vec::new() });
     }
     Ok(blocks)
+}
+
+/// The names of what a block reads: `"input"` and others.
+fn block_inputs<'a>(value: &'a Value<'a>) -> Result<Vec<&'a str>, Misplaced> {
+    let names = input_names(value)?;
+    let expected = "a list of different names that begins with \"input\"";
+    let again = |(at, name): (usize, &&str)| names[..at].contains(name);
+    if names[0] != INPUT || names.iter().enumerate().any(again) {
+        let problem = Problem::mismatch("inputs", expected, format!("{names:?}"));
+        return Err(Misplaced::at_offset(value.span().start, problem));
+    }
+    for name in &names[1..] {
+        check_name("inputs", name, value.span().start)?;
+    }
+    Ok(names)
 }
 
 /// Names and values of a table of parameters.
@@ -258,7 +283,7 @@ fn input_names<'a>(value: &'a Value<'a>) -> Result<Vec<&'a str>, Misplaced> {
 }
 
 /// Refuses a key that is none of those allowed.
-fn check_keys(what: &str, table: &DeTable<'_>, allowed: &[&str]) -> Result<(), Misplaced> {
+pub(super) fn check_keys(what: &str, table: &DeTable<'_>, allowed: &[&str]) -> Result<(), Misplaced> {
     let found = |key: &Spanned<Cow<'_, str>>| !allowed.contains(&key.get_ref().as_ref());
     // Keys are sorted by name; the first in the file is the one to report.
     match table.keys().filter(|key| found(key)).min_by_key(|key| key.span().start) {
@@ -280,8 +305,8 @@ fn check_name(key: &str, name: &str, offset: usize) -> Result<(), Misplaced> {
     let wrong = |expected: String, found: String| {
         Err(Misplaced::at_offset(offset, Problem::mismatch(key, expected, found)))
     };
-    if name.is_empty() || name.chars().any(char::is_control) {
-        return wrong("visible characters".to_string(), format!("{name:?}"));
+    if name.is_empty() || name.trim() != name || name.chars().any(char::is_control) {
+        return wrong("visible characters without a space at either end".to_string(), format!("{name:?}"));
     }
     if name.len() > LONGEST_NAME {
         return wrong(format!("at most {LONGEST_NAME} bytes"), format!("{}", name.len()));

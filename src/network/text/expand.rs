@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use toml::de::DeTable;
+
 use super::document::{Document, Item, What};
 use super::expression::Scope;
 use super::fields::{Fields, integer, size, truth};
 use super::hint::nearest;
-use super::kinds::layer_kind;
+use super::kinds::{layer_kind, same_padding};
 use super::place::{Lines, Misplaced};
 use crate::network::{INPUT, LayerKind, Problem};
 
@@ -21,13 +23,17 @@ const MOST_INPUTS: usize = 400_000;
 
 /// A layer with its full name.
 #[derive(Debug)]
-pub(super) struct FlatLayer {
+pub(super) struct FlatLayer<'d> {
     /// The name with those of its blocks before it.
     pub(super) name: String,
     /// What it computes.
     pub(super) kind: LayerKind,
     /// The full names of the layers it reads.
     pub(super) inputs: Vec<String>,
+    /// Whether its padding follows from the size of what it reads.
+    pub(super) same_padding: bool,
+    /// Its keys in the file.
+    pub(super) table: &'d DeTable<'d>,
     /// Where it stands.
     pub(super) offset: usize,
 }
@@ -38,15 +44,15 @@ pub(super) struct FlatLayer {
 ///
 /// A value that is wrong, a name used twice or not there, layers left out that read each other, or more
 /// layers than the limit.
-pub(super) fn layers(
-    document: &Document<'_>,
+pub(super) fn layers<'d>(
+    document: &'d Document<'d>,
     scope: &Scope<'_>,
-    lines: &Lines,
-) -> Result<Vec<FlatLayer>, Misplaced> {
+    lines: &'d Lines,
+) -> Result<Vec<FlatLayer<'d>>, Misplaced> {
     let (aliases, names) = (Aliases::default(), HashMap::new());
     let mut expansion =
         Expansion { document, lines, layers: Vec::new(), aliases, names, references: Vec::new(), inputs: 0 };
-    expansion.list(&document.layers, scope, "", INPUT)?;
+    expansion.list(&document.layers, scope, "", &[(INPUT, INPUT.to_string())])?;
     expansion.check_references()?;
     let Expansion { mut layers, mut aliases, .. } = expansion;
     for layer in &mut layers {
@@ -70,7 +76,7 @@ struct Reference {
 struct Expansion<'d> {
     document: &'d Document<'d>,
     lines: &'d Lines,
-    layers: Vec<FlatLayer>,
+    layers: Vec<FlatLayer<'d>>,
     aliases: Aliases,
     /// Every full name and where it was given.
     names: HashMap<String, usize>,
@@ -80,20 +86,21 @@ struct Expansion<'d> {
 }
 
 impl<'d> Expansion<'d> {
-    /// Writes out a list of layers that reads `input`; returns the name of its last item.
+    /// Writes out a list of layers that reads `outside`, full names by those that the list has for them;
+    /// returns the name of its last item.
     fn list(
         &mut self,
         items: &'d [Item<'d>],
         scope: &Scope<'_>,
         prefix: &str,
-        input: &str,
+        outside: &[(&str, String)],
     ) -> Result<String, Misplaced> {
-        let mut before = input.to_string();
+        let mut before = outside.first().map_or_else(|| INPUT.to_string(), |(_, input)| input.clone());
         for item in items {
             let name = format!("{prefix}{}", item.name);
             let inputs = match &item.inputs {
                 None => vec![before],
-                Some(names) => self.references(item, names, &name, prefix, input),
+                Some(names) => self.references(item, names, &name, prefix, outside),
             };
             self.item(item, scope, &name, inputs).map_err(|error| error.in_layer(&name))?;
             before = name;
@@ -108,17 +115,18 @@ impl<'d> Expansion<'d> {
         names: &[&str],
         reader: &str,
         prefix: &str,
-        input: &str,
+        outside: &[(&str, String)],
     ) -> Vec<String> {
         let mut inputs = Vec::with_capacity(names.len());
         for &name in names {
-            let full = if name == INPUT { input.to_string() } else { format!("{prefix}{name}") };
-            if name != INPUT {
-                let offset = item.table.get("inputs").map_or(item.offset, |value| value.span().start);
-                let (name, reader) = (full.clone(), reader.to_string());
-                self.references.push(Reference { name, reader, prefix: prefix.len(), offset });
+            if let Some((_, full)) = outside.iter().find(|(inner, _)| *inner == name) {
+                inputs.push(full.clone());
+                continue;
             }
-            inputs.push(full);
+            let offset = item.table.get("inputs").map_or(item.offset, |value| value.span().start);
+            let (name, reader) = (format!("{prefix}{name}"), reader.to_string());
+            inputs.push(name.clone());
+            self.references.push(Reference { name, reader, prefix: prefix.len(), offset });
         }
         inputs
     }
@@ -164,11 +172,14 @@ impl<'d> Expansion<'d> {
         }
         match item.what {
             What::Kind(kind) => {
-                let kind = layer_kind(kind, &Fields::new(item.table, Some(item.offset), scope))?;
-                self.layers.push(FlatLayer { name: name.to_string(), kind, inputs, offset: item.offset });
+                let fields = Fields::new(item.table, Some(item.offset), scope);
+                let kind = layer_kind(kind, &fields)?;
+                let same_padding = same_padding(&kind, &fields);
+                let (name, table, offset) = (name.to_string(), item.table, item.offset);
+                self.layers.push(FlatLayer { name, kind, inputs, same_padding, table, offset });
             }
             What::Block(block) => {
-                let output = self.block(item, block, scope, name, &inputs)?;
+                let output = self.block(item, block, scope, name, inputs)?;
                 self.aliases.insert(name, vec![output], item.offset);
             }
         }
@@ -182,14 +193,19 @@ impl<'d> Expansion<'d> {
         block: &str,
         scope: &Scope<'_>,
         name: &str,
-        inputs: &[String],
+        inputs: Vec<String>,
     ) -> Result<String, Misplaced> {
-        let [input] = inputs else {
-            let problem = Problem::mismatch("inputs of a block", "one", inputs.len());
-            return Err(Misplaced::at_offset(item.offset, problem));
-        };
         let document = self.document;
-        let Some(block) = document.blocks.get(block) else { return Ok(input.clone()) };
+        let Some(block) = document.blocks.get(block) else { return Ok(name.to_string()) };
+        if inputs.len() != block.inputs.len() {
+            let expected = match block.inputs[..] {
+                [_] => "one".to_string(),
+                ref names => format!("{} ({})", names.len(), names.join(", ")),
+            };
+            let offset = item.table.get("inputs").map_or(item.offset, |value| value.span().start);
+            let problem = Problem::mismatch("inputs of a block", expected, inputs.len());
+            return Err(Misplaced::at_offset(offset, problem));
+        }
         let mut parameters = BTreeMap::new();
         for (&parameter, default) in &block.parameters {
             let value = match item.table.get(parameter) {
@@ -198,7 +214,8 @@ impl<'d> Expansion<'d> {
             };
             parameters.insert(parameter.to_string(), value);
         }
-        self.list(&block.layers, &scope.in_block(&parameters), &format!("{name}."), input)
+        let outside: Vec<(&str, String)> = block.inputs.iter().copied().zip(inputs).collect();
+        self.list(&block.layers, &scope.in_block(&parameters), &format!("{name}."), &outside)
     }
 
     /// Takes a full name, which must be free.

@@ -23,7 +23,8 @@ const LONGEST: usize = 256;
 /// Deepest nesting of brackets, functions and signs; bounds the stack.
 const DEEPEST: usize = 32;
 /// Words that cannot be names of parameters.
-const RESERVED: [&str; 8] = ["and", "or", "not", "if", "min", "max", "make_divisible", INDEX];
+const RESERVED: [&str; 10] =
+    ["and", "or", "not", "if", "min", "max", "pow", "make_divisible", super::fields::SAME, INDEX];
 
 /// Whether a word can name a parameter: letters, digits and `_`, no digit first, no word of the language.
 pub(super) fn is_name(word: &str) -> bool {
@@ -297,19 +298,28 @@ fn call(function: &str, arguments: &[i64]) -> Result<i64, String> {
         ("min", [first, rest @ ..]) => Ok(rest.iter().fold(*first, |a, &b| a.min(b))),
         ("max", [first, rest @ ..]) => Ok(rest.iter().fold(*first, |a, &b| a.max(b))),
         ("if", &[condition, then, otherwise]) => Ok(if condition != 0 { then } else { otherwise }),
+        ("pow", &[base, exponent]) => pow(base, exponent),
         ("make_divisible", &[value, divisor]) => make_divisible(value, divisor, 1),
         ("make_divisible", &[value, divisor, unit]) => make_divisible(value, divisor, unit),
         ("if", _) => Err(format!("if takes 3 arguments, found {}", arguments.len())),
+        ("pow", _) => Err(format!("pow takes 2 arguments, found {}", arguments.len())),
         ("make_divisible", _) => {
             Err(format!("make_divisible takes 2 or 3 arguments, found {}", arguments.len()))
         }
         _ => {
-            let functions = ["min", "max", "if", "make_divisible"];
+            let functions = ["min", "max", "if", "pow", "make_divisible"];
             let hint = nearest(functions, function).map(|f| format!("; did you mean {f:?}?"));
             let hint = hint.unwrap_or_else(|| format!("; there are {}", functions.join(", ")));
             Err(format!("there is no function {function:?}{hint}"))
         }
     }
+}
+
+fn pow(base: i64, exponent: i64) -> Result<i64, String> {
+    if exponent < 0 {
+        return Err(format!("pow needs an exponent of at least 0, found {exponent}"));
+    }
+    fits(u32::try_from(exponent).ok().and_then(|exponent| base.checked_pow(exponent)))
 }
 
 /// The multiple of `divisor` nearest to `value / unit`, at least one divisor and not below 90 % of it.
@@ -361,6 +371,9 @@ mod tests {
             ("min(3, width, 5)", 3),
             ("max(1, -2)", 1),
             ("if(index == 2, 10, 20)", 10),
+            ("pow(3, index + 1) * 2", 54),
+            ("pow(-2, 3)", -8),
+            ("pow(0, 0)", 1),
         ] {
             assert_eq!(evaluate(text), Ok(value), "{text}");
         }

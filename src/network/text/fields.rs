@@ -5,10 +5,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::expression::Scope;
 use super::place::Misplaced;
-use crate::network::{Padding, Problem, Size2};
+use crate::network::{Border, Padding, Problem, Size2};
 
 /// Most axes that a shape may have.
 const MOST_AXES: usize = 8;
+
+/// The word for padding that follows from the input's size.
+pub(super) const SAME: &str = "same";
 
 /// A value of the file with its place.
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
@@ -48,18 +51,39 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Padding as one integer, `[height, width]` or `[top, left, bottom, right]`.
-    pub(super) fn padding(&self, key: &str, default: Option<Padding>) -> Result<Padding, Misplaced> {
-        let expected = "an integer of at least 0, [height, width] or [top, left, bottom, right]";
-        let Some(value) = self.table.get(key) else {
-            return default.ok_or_else(|| self.missing(key, expected));
-        };
-        match self.sizes_of(key, value, 0)?[..] {
-            [all] => Ok([all; 4]),
-            [height, width] => Ok([height, width, height, width]),
-            [top, left, bottom, right] => Ok([top, left, bottom, right]),
-            _ => Err(mismatch(value, key, expected)),
+    /// Padding of a window as one integer, `[height, width]` or `[top, left, bottom, right]`; 0 where there is
+    /// none yet, because it is [`SAME`].
+    pub(super) fn padding(&self, key: &str) -> Result<Padding, Misplaced> {
+        let expected = "an integer of at least 0, [height, width], [top, left, bottom, right] or \"same\"";
+        match self.table.get(key) {
+            Some(value) if !self.says(key, SAME) => {
+                sides(&self.sizes_of(key, value, 0)?).ok_or_else(|| mismatch(value, key, expected))
+            }
+            _ => Ok([0; 4]),
         }
+    }
+
+    /// A border as one integer, `[height, width]` or `[top, left, bottom, right]`.
+    pub(super) fn border(&self, key: &str) -> Result<Border, Misplaced> {
+        let expected = "an integer, [height, width] or [top, left, bottom, right]";
+        let value = self.table.get(key).ok_or_else(|| self.missing(key, expected))?;
+        let side = |value| {
+            let side = integer(key, value, self.scope)?;
+            isize::try_from(side).map_err(|_| mismatch(value, key, expected))
+        };
+        let given = match value.get_ref() {
+            DeValue::Array(items) if items.len() <= MOST_AXES => {
+                items.iter().map(side).collect::<Result<Vec<_>, _>>()?
+            }
+            DeValue::Array(_) => Vec::new(),
+            _ => vec![side(value)?],
+        };
+        sides(&given).ok_or_else(|| mismatch(value, key, expected))
+    }
+
+    /// Whether the value of a key is this word.
+    pub(super) fn says(&self, key: &str, word: &str) -> bool {
+        self.table.get(key).and_then(|value| value.get_ref().as_str()) == Some(word)
     }
 
     /// A shape: a list of sizes of at least 1.
@@ -153,6 +177,16 @@ impl<'a> Fields<'a> {
 
     fn size_of(&self, key: &str, value: &Value<'_>, least: usize) -> Result<usize, Misplaced> {
         size(key, value, least, self.scope)
+    }
+}
+
+/// Top, left, bottom and right of what is given for all, for both axes or for each side.
+fn sides<T: Copy>(given: &[T]) -> Option<[T; 4]> {
+    match *given {
+        [all] => Some([all; 4]),
+        [height, width] => Some([height, width, height, width]),
+        [top, left, bottom, right] => Some([top, left, bottom, right]),
+        _ => None,
     }
 }
 

@@ -10,6 +10,9 @@ const MOST_LISTED: usize = 40;
 /// The problem that a name is none of those that exist, with the nearest of them.
 pub(super) fn unknown<'a>(what: &str, names: impl IntoIterator<Item = &'a str>, found: &str) -> Problem {
     let names: Vec<&str> = names.into_iter().collect();
+    if names.is_empty() {
+        return Problem::mismatch(what, "none, as the file declares none", format!("{found:?}"));
+    }
     let listed = names.iter().take(MOST_LISTED).copied().collect::<Vec<_>>().join(", ");
     let more = if names.len() > MOST_LISTED { ", …" } else { "" };
     let hint = nearest(names, found).map(|name| format!(" (did you mean {name:?}?)")).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The kinds of layers, their keys and defaults.
 
-use super::fields::Fields;
+use super::fields::{Fields, SAME};
 use super::place::Misplaced;
 use crate::network::{Activation, Conv, LayerKind, Linear, Lrn, Pool};
 
@@ -77,12 +77,17 @@ pub(super) fn layer_kind(name: &str, fields: &Fields<'_>) -> Result<LayerKind, M
         "channel_shuffle" => LayerKind::ChannelShuffle { groups: fields.size("groups", 1, None)? },
         "dropout" => LayerKind::Dropout { p: fields.number_in("p", 0.0..1.0, 0.5)? },
         "softmax" => LayerKind::Softmax { axis: fields.size("axis", 0, Some(0))? },
-        "pad" => LayerKind::Pad {
-            padding: fields.padding("padding", None)?,
-            value: fields.number("value", Some(0.0))?,
-        },
+        "pad" => {
+            LayerKind::Pad { padding: fields.border("padding")?, value: fields.number("value", Some(0.0))? }
+        }
         _ => return Err(fields.wrong("kind", "the name of a kind")),
     })
+}
+
+/// Whether the padding of a kind's window follows from the size of what it reads.
+pub(super) fn same_padding(kind: &LayerKind, fields: &Fields<'_>) -> bool {
+    let window = matches!(kind, LayerKind::Conv(_) | LayerKind::MaxPool(_) | LayerKind::AvgPool(_));
+    window && fields.says("padding", SAME)
 }
 
 fn activation(name: &str, fields: &Fields<'_>) -> Result<Option<Activation>, Misplaced> {
@@ -116,7 +121,7 @@ fn conv(fields: &Fields<'_>) -> Result<Conv, Misplaced> {
         out_channels: fields.size("out_channels", 1, None)?,
         kernel: fields.size2("kernel", 1, None)?,
         stride: fields.size2("stride", 1, Some([1, 1]))?,
-        padding: fields.padding("padding", Some([0; 4]))?,
+        padding: fields.padding("padding")?,
         dilation: fields.size2("dilation", 1, Some([1, 1]))?,
         groups: fields.size("groups", 1, Some(1))?,
         bias: fields.flag("bias", true)?,
@@ -128,7 +133,7 @@ fn pool(fields: &Fields<'_>) -> Result<Pool, Misplaced> {
     Ok(Pool {
         kernel,
         stride: fields.size2("stride", 1, Some(kernel))?,
-        padding: fields.padding("padding", Some([0; 4]))?,
+        padding: fields.padding("padding")?,
         dilation: fields.size2("dilation", 1, Some([1, 1]))?,
         ceil_mode: fields.flag("ceil_mode", false)?,
         // PyTorch's default, which ONNX does not share.
@@ -223,6 +228,22 @@ mod tests {
             let kind = kind_of(&format!("kind = 'pad'\npadding = {text}\nvalue = -1.5"));
             assert_eq!(kind, LayerKind::Pad { padding, value: -1.5 });
         }
+    }
+
+    #[test]
+    fn a_negative_border_is_cut_off() {
+        let kind = kind_of("kind = 'pad'\npadding = [-1, 0, '1 - 3', 4]");
+        assert_eq!(kind, LayerKind::Pad { padding: [-1, 0, -2, 4], value: 0.0 });
+    }
+
+    #[test]
+    fn same_padding_is_left_to_the_shapes() {
+        let same = |lines: &str| {
+            let text = format!("name = 'n'\ninput = [4, 8, 8]\n[[layer]]\n{lines}\npadding = 'same'");
+            definition("n.toml", &text, "", &[]).unwrap().layers.remove(0).same_padding
+        };
+        assert!(same("kind = 'conv'\nout_channels = 2\nkernel = 3"));
+        assert!(same("kind = 'avg_pool'\nkernel = 3\nstride = 2"));
     }
 
     #[test]
