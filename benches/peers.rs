@@ -137,6 +137,7 @@ fn single_conv([_, c, h, w, k, r, stride, padding]: [usize; 8]) -> Result<Networ
         inputs: vec![INPUT.to_string()],
         origin: Origin::File,
         values: BTreeMap::new(),
+        same_padding: false,
     };
     let [name, file, sha256] = ["conv", "conv.toml", ""].map(str::to_string);
     let definition =
