@@ -185,6 +185,9 @@ fn shares(report: &RunReport) -> Result<(), String> {
     Ok(())
 }
 
+/// A key, its sum, and the parts, where all of them are known.
+type SumOfParts = (&'static str, Option<f64>, Option<Vec<f64>>);
+
 /// A kind is the sum of its layers, where each of them has the quantity; the closure starts from all kinds.
 fn sums(report: &RunReport) -> Result<(), String> {
     for (position, kind) in report.kinds.iter().enumerate() {
@@ -194,7 +197,7 @@ fn sums(report: &RunReport) -> Result<(), String> {
                 .iter()
                 .filter(|row| row.kind == kind.kind && row.phase == kind.phase && row.signature.is_some())
         };
-        let quantities: [(&str, Option<f64>, Option<Vec<f64>>); 3] = [
+        let quantities: [SumOfParts; 3] = [
             ("time_s", values(&kind.time_s), rows().map(|row| values(&row.time_s)).collect()),
             ("energy_j", values(&kind.energy_j), rows().map(|row| values(&row.energy_j)).collect()),
             (

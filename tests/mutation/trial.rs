@@ -1,7 +1,7 @@
 //! Runs a reader on one changed file after another, and keeps the file that breaks it.
 
 // Here time is a bound on the test, not a measurement.
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, clippy::print_stderr)]
 
 use std::fs::{self, File};
 use std::io::{Seek, Write};
