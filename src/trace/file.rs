@@ -1,5 +1,6 @@
 //! The trace file: JSON lines, appended window by window, so that a crash loses at most one window.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -322,7 +323,11 @@ fn check_header(header: &Header) -> Result<(), String> {
         let error = meter.systematic_relative.unwrap_or(0.0);
         limited(&format!("systematic_relative of {}", meter.id), error, MOST_RELATIVE)?;
     }
+    let mut names = HashSet::new();
     for layer in &header.layers {
+        if !names.insert(layer.name.as_str()) {
+            return Err(format!("layer: expected a name for each, found a second {:?}", layer.name));
+        }
         if let Some(signature) = layer.signature.filter(|&s| s >= signatures) {
             return Err(format!(
                 "layer \"{}\": signature: expected below {signatures}, found {signature}",
