@@ -121,7 +121,13 @@ fn pass(row: &PassRow, batch: usize, at: &dyn Fn(&str) -> String) -> Result<(), 
     let Some((energy, image)) = values(&row.energy_j).zip(values(&row.energy_per_image_j)) else {
         return Ok(());
     };
-    same(&at("energy_per_image_j"), "energy_j over the batch", image * batch as f64, energy, energy.abs())
+    same(
+        &at("energy_per_image_j"),
+        "energy_j over the batch",
+        image * batch as f64,
+        energy,
+        size(&row.energy_j),
+    )
 }
 
 fn closure(row: &ClosureRow, layers: usize, at: &dyn Fn(&str) -> String) -> Result<(), String> {
@@ -137,8 +143,17 @@ fn closure(row: &ClosureRow, layers: usize, at: &dyn Fn(&str) -> String) -> Resu
         ));
     }
     let [Some(sum), Some(gaps), Some(residual), Some(pass)] = parts.map(values) else { return Ok(()) };
-    let size = sum.abs() + gaps.abs() + residual.abs() + pass.abs();
-    same(&at("pass_j"), "layers + gaps + residual", sum + gaps + residual, pass, size)
+    let sizes: f64 = parts.map(size).iter().sum();
+    same(&at("pass_j"), "layers + gaps + residual", sum + gaps + residual, pass, sizes)
+}
+
+/// How large the numbers are that an estimate was made from, as far as it tells.
+fn size<T: Copy + Into<f64>>(estimate: &Option<Estimate<T>>) -> f64 {
+    estimate.map_or(0.0, |estimate| estimate.low.into().abs().max(estimate.high.into().abs()))
+}
+
+fn sized<T: Copy + Into<f64>>(estimate: &Option<Estimate<T>>) -> Option<(f64, f64)> {
+    Some((values(estimate)?, size(estimate)))
 }
 
 fn values<T: Copy + Into<f64>>(estimate: &Option<Estimate<T>>) -> Option<f64> {
@@ -185,8 +200,8 @@ fn shares(report: &RunReport) -> Result<(), String> {
     Ok(())
 }
 
-/// A key, its sum, and the parts, where all of them are known.
-type SumOfParts = (&'static str, Option<f64>, Option<Vec<f64>>);
+/// A key, its sum, and the parts with their sizes, where all of them are known.
+type SumOfParts = (&'static str, Option<f64>, Option<Vec<(f64, f64)>>);
 
 /// A kind is the sum of its layers, where each of them has the quantity; the closure starts from all kinds.
 fn sums(report: &RunReport) -> Result<(), String> {
@@ -198,21 +213,21 @@ fn sums(report: &RunReport) -> Result<(), String> {
                 .filter(|row| row.kind == kind.kind && row.phase == kind.phase && row.signature.is_some())
         };
         let quantities: [SumOfParts; 3] = [
-            ("time_s", values(&kind.time_s), rows().map(|row| values(&row.time_s)).collect()),
-            ("energy_j", values(&kind.energy_j), rows().map(|row| values(&row.energy_j)).collect()),
+            ("time_s", values(&kind.time_s), rows().map(|row| sized(&row.time_s)).collect()),
+            ("energy_j", values(&kind.energy_j), rows().map(|row| sized(&row.energy_j)).collect()),
             (
                 "energy_dynamic_j",
                 values(&kind.energy_dynamic_j),
-                rows().map(|row| values(&row.energy_dynamic_j)).collect(),
+                rows().map(|row| sized(&row.energy_dynamic_j)).collect(),
             ),
         ];
         for (key, sum, parts) in quantities {
             let (Some(sum), Some(parts)) = (sum, parts) else { continue };
-            let size = parts.iter().map(|part| part.abs()).sum::<f64>();
+            let size = parts.iter().map(|(_, size)| size).sum::<f64>();
             same(
                 &format!("kinds[{position}].{key}"),
                 "the sum of its layers",
-                parts.iter().sum(),
+                parts.iter().map(|(value, _)| value).sum(),
                 sum,
                 size,
             )?;
@@ -221,13 +236,13 @@ fn sums(report: &RunReport) -> Result<(), String> {
     for (position, row) in report.closure.iter().enumerate() {
         let kinds =
             report.kinds.iter().filter(|kind| row.phase == Phase::Training || kind.phase == row.phase);
-        let energies: Option<Vec<f64>> = kinds.map(|kind| values(&kind.energy_j)).collect();
+        let energies: Option<Vec<(f64, f64)>> = kinds.map(|kind| sized(&kind.energy_j)).collect();
         let (Some(sum), Some(parts)) = (values::<Joules>(&row.sum_of_layers_j), energies) else { continue };
-        let size = parts.iter().map(|part| part.abs()).sum::<f64>();
+        let size = parts.iter().map(|(_, size)| size).sum::<f64>();
         same(
             &format!("closure[{position}].sum_of_layers_j"),
             "the sum of kinds",
-            parts.iter().sum(),
+            parts.iter().map(|(value, _)| value).sum(),
             sum,
             size,
         )?;

@@ -33,7 +33,7 @@ pub enum RunFileError {
         reason: String,
     },
     /// Another program or a later version wrote it.
-    #[error("{path}: schema: expected \"{RUN_SCHEMA}\", found {found}")]
+    #[error("{path}: schema: expected {RUN_SCHEMA}, found {found}")]
     Schema {
         /// The file.
         path: PathBuf,
@@ -68,7 +68,7 @@ fn check_schema(path: &Path, value: &serde_json::Value) -> Result<(), RunFileErr
     let found = match value.get("schema").map(|schema| (schema, schema.as_str())) {
         Some((_, Some(RUN_SCHEMA))) => return Ok(()),
         Some((_, Some(text))) if text.starts_with("layerjoule.run/") => {
-            format!("{text:.40?}; a newer layerjoule may read it")
+            format!("{text:.40}; a newer layerjoule may read it")
         }
         Some((schema, _)) => format!("{schema:.40}; this is no run file of `layerjoule profile`"),
         None => "none; this is no run file of `layerjoule profile`".to_string(),
