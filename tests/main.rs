@@ -8,6 +8,7 @@
 mod architecture;
 mod cli;
 mod conformance;
+mod mutation;
 mod networks;
 mod onnx;
 mod pictures;

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "support/onnx_builder.rs"]
-mod builder;
-mod damaged;
+pub(crate) mod builder;
+pub(crate) mod damaged;
 mod light;
 mod operators;
 mod shapes;

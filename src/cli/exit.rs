@@ -70,7 +70,7 @@ fn of_profile(error: &ProfileError) -> Exit {
 
 fn of_output(error: &OutputError) -> Exit {
     match error {
-        OutputError::Refused { .. } => Exit::Input,
+        OutputError::Refused { .. } | OutputError::RunFile(_) => Exit::Input,
         OutputError::Trace(crate::trace::TraceError::Malformed { .. }) => Exit::Input,
         OutputError::Io { what: "read", source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             Exit::Input

@@ -71,6 +71,8 @@ pub fn main() -> ExitCode {
 
 /// Prints to standard error; that it is closed is no reason to fail.
 fn complain(text: &str) {
+    // Messages quote files: none may steer the terminal.
+    let text = text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}");
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

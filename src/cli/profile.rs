@@ -40,28 +40,28 @@ pub(super) struct ProfileArguments {
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, i64)>,
     /// Worker threads [default: one for each logical processor]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     threads: Option<usize>,
     /// What reads the energy: auto, or ids separated by commas, the first as primary (see `doctor`)
     #[arg(long, default_value = "auto", value_name = "ID[,ID]")]
     meter: String,
     /// Rounds of windows; more rounds give narrower intervals
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true)]
     rounds: usize,
     /// Least length of a window, such as 500ms [default: 10 counter updates or 500ms; modelled 200ms]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     window: Option<Duration>,
     /// Load before each window [default: 300ms]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     settle: Option<Duration>,
     /// Load before the first window [default: 10s; modelled 3s]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     warm_up: Option<Duration>,
     /// Starts no window after this time, such as 10m
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     budget: Option<Duration>,
     /// Seed of schedule, weights and input
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = seed, allow_negative_numbers = true)]
     seed: u64,
     /// Output directory [default: layerjoule-out/NETWORK-DEVICE]
     #[arg(long, value_name = "DIR")]
@@ -73,7 +73,7 @@ pub(super) struct ProfileArguments {
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
     /// Layers in the table: a number or all
-    #[arg(long, default_value = "25", value_name = "N|all", value_parser = top)]
+    #[arg(long, default_value = "25", value_name = "N|all", value_parser = top, allow_negative_numbers = true)]
     top: usize,
     #[command(flatten)]
     sysfs: SysfsRoot,
@@ -87,6 +87,9 @@ enum Phase {
 
 /// Reads a time such as `500ms` or `10m`.
 fn duration(text: &str) -> Result<Duration, String> {
+    if text.trim_start().starts_with('-') {
+        return Err(format!("expected more than zero, found \"{text}\"; write it as 500ms, 2s or 10m"));
+    }
     let time = humantime::parse_duration(text).map_err(|e| format!("{e}; write it as 500ms, 2s or 10m"))?;
     // A window beyond a day is a mistake, and would overflow clocks further on.
     if time.is_zero() || time > Duration::from_secs(24 * 3600) {
@@ -95,11 +98,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("expected a whole number from 0 to {}, found \"{text}\"", u64::MAX))
+}
+
 pub(super) fn top(text: &str) -> Result<usize, String> {
     if text == "all" {
         return Ok(usize::MAX);
     }
-    text.parse().map_err(|_| format!("expected a number or all, found \"{text}\""))
+    text.parse().map_err(|_| format!("expected a whole number from 0 on, or all, found \"{text}\""))
 }
 
 pub(super) fn run(arguments: &ProfileArguments) -> anyhow::Result<Exit> {

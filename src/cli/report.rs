@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::profile::{load_run, may_render, write_report};
+use crate::profile::{disagreement, load_run, may_render, write_report};
 use crate::report::{layers_csv, table};
 
 use super::Format;
@@ -27,12 +27,17 @@ pub(super) struct ReportArguments {
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
     /// Layers in the table: a number or all
-    #[arg(long, default_value = "25", value_name = "N|all", value_parser = top)]
+    #[arg(long, default_value = "25", value_name = "N|all", value_parser = top, allow_negative_numbers = true)]
     top: usize,
 }
 
 pub(super) fn run(arguments: &ReportArguments) -> anyhow::Result<Exit> {
     let (report, trace) = load_run(&arguments.run)?;
+    if trace.is_some()
+        && let Some(note) = disagreement(&arguments.run, &report)
+    {
+        super::complain(&format!("note: {note}"));
+    }
     if let Some(out) = &arguments.out {
         may_render(&arguments.run, &report, out)?;
         write_report(out, &report, trace.as_ref())?;

@@ -112,6 +112,11 @@ fn execution_order(file: &str, layers: &[LayerDefinition]) -> Result<Vec<usize>,
                 "\"input\" is the network's input; give the layer another name",
             )));
         }
+        // A name is printed and drawn wherever the layer is.
+        if layer.name.is_empty() || layer.name.chars().any(char::is_control) {
+            let found = format!("{:?}", layer.name);
+            return Err(at(Problem::mismatch("name of the layer", "visible characters", found)));
+        }
         if let Some(first) = index.insert(&layer.name, i) {
             let origin = &layers[first].origin;
             return Err(at(Problem::invalid(format!(
@@ -267,6 +272,9 @@ mod tests {
             "n.toml:7: layer \"a\": the name is already used in line 7; names must be unique"
         );
         assert!(message(vec![relu("input", &["input"])]).contains("give the layer another name"));
+        assert!(
+            message(vec![relu("a\tb", &["input"])]).ends_with("expected visible characters, found \"a\\tb\"")
+        );
         assert_eq!(message(vec![]), "n.toml: layers: expected at least one, found none");
     }
 

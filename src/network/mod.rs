@@ -20,7 +20,7 @@ pub use cost::{Cost, Role};
 pub use error::{NetworkError, Origin, Problem};
 pub use layer::{Activation, Border, Conv, LayerKind, Linear, Lrn, Padding, Pool, Size2};
 pub use onnx::definition as onnx_definition;
-pub use read::{ReadError, read};
+pub use read::{ReadError, parse, read};
 pub use shape::{output_shape, shape_text};
 
 /// The name by which layers refer to the network's input.

@@ -74,17 +74,25 @@ enum Format {
 ///
 /// The file cannot be read, is of no known format, or its content is wrong: see [`ReadError`].
 pub fn read(path: &Path, set: &[(String, i64)]) -> Result<Network, ReadError> {
-    let bytes = read_bytes(path)?;
+    parse(path, &read_bytes(path)?, set)
+}
+
+/// Reads the bytes of a network file as [`read`] does; `path` names the file and is not opened.
+///
+/// # Errors
+///
+/// The bytes are of no known format or their content is wrong: see [`ReadError`].
+pub fn parse(path: &Path, bytes: &[u8], set: &[(String, i64)]) -> Result<Network, ReadError> {
     let format =
-        format_of(path, &bytes).ok_or_else(|| ReadError::UnknownFormat { path: path.to_path_buf() })?;
+        format_of(path, bytes).ok_or_else(|| ReadError::UnknownFormat { path: path.to_path_buf() })?;
     let file = path.display().to_string();
-    let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     let definition = match format {
         Format::Toml if bytes.len() > LARGEST_TEXT => {
             return Err(ReadError::TooLarge { path: path.to_path_buf(), limit: LARGEST_TEXT as u64 });
         }
-        Format::Toml => text::definition(&file, utf8(&file, &bytes)?, &sha256, set)?,
-        Format::Onnx => onnx_definition(&file, &bytes, &sha256, set)?,
+        Format::Toml => text::definition(&file, utf8(&file, bytes)?, &sha256, set)?,
+        Format::Onnx => onnx_definition(&file, bytes, &sha256, set)?,
     };
     Ok(Network::new(definition)?)
 }

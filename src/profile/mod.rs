@@ -8,5 +8,5 @@ mod output;
 mod records;
 
 pub use job::{Hooks, Outcome, ProfileError, ProfileOptions, Timing, profile};
-pub use output::{OutputError, RUN_FILE, TRACE_FILE, load_run, may_render, write_report};
+pub use output::{OutputError, RUN_FILE, TRACE_FILE, disagreement, load_run, may_render, write_report};
 pub use records::{layer_records, network_record};

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::report::{RUN_SCHEMA, RunReport, kinds_csv, layers_csv, pictures, png, run_report};
+use crate::report::{
+    RunFileError, RunReport, first_difference, kinds_csv, layers_csv, parse_run, pictures, png, run_report,
+};
 use crate::trace::{Header, Trace, TraceError, read_trace};
 
 /// The run file's name in an output directory.
 pub const RUN_FILE: &str = "run.json";
 /// The trace's name in an output directory.
 pub const TRACE_FILE: &str = "trace.jsonl";
+/// Largest run file in bytes: that of a million layers.
+const LARGEST_RUN_FILE: u64 = 2 << 30;
 /// Beginning of the names of files that are still being written.
 const TEMPORARY: &str = ".layerjoule-";
 
@@ -40,6 +44,9 @@ pub enum OutputError {
     /// The trace in the directory cannot be used.
     #[error(transparent)]
     Trace(#[from] TraceError),
+    /// The run file cannot be used.
+    #[error(transparent)]
+    RunFile(#[from] RunFileError),
     /// A picture cannot be drawn.
     #[error("cannot draw a picture: {0}")]
     Picture(#[from] crate::report::PictureError),
@@ -238,22 +245,45 @@ pub fn load_run(path: &Path) -> Result<(RunReport, Option<Trace>), OutputError> 
         let trace = read_trace(&trace_file)?;
         return Ok((run_report(&trace), Some(trace)));
     }
-    let refuse = |reason: String| OutputError::Refused { path: run_file.clone(), reason };
-    let text = fs::read(&run_file).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound if path.is_dir() => refuse(
-            "not there; expected a directory written by `layerjoule profile`, or its run.json".to_string(),
+    let text = read_run_file(&run_file).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound if path.is_dir() => refused(
+            &run_file,
+            "not there; expected a directory written by `layerjoule profile`, or its run.json",
         ),
+        std::io::ErrorKind::FileTooLarge => refused(&run_file, &source.to_string()),
         _ => OutputError::Io { path: run_file.clone(), what: "read", source },
     })?;
-    let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| {
-        refuse(format!("not a run file ({e}); give the directory that `profile` wrote, or its run.json"))
-    })?;
-    let found = value["schema"].as_str().unwrap_or("none");
-    if found != RUN_SCHEMA {
-        return Err(refuse(format!(
-            "schema: expected {RUN_SCHEMA}, found {found}; a newer layerjoule may read it"
-        )));
+    Ok((parse_run(&run_file, &text)?, None))
+}
+
+/// The bytes of a run file, which is of a sensible length.
+fn read_run_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    // One byte more than allowed tells a file that is too large, even one that grows.
+    fs::File::open(path)?.take(LARGEST_RUN_FILE + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LARGEST_RUN_FILE {
+        let reason = format!("expected a run file of at most {LARGEST_RUN_FILE} bytes, found a larger one");
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, reason));
     }
-    let report = serde_json::from_value(value).map_err(|e| refuse(format!("not a run file: {e}")))?;
-    Ok((report, None))
+    Ok(text)
+}
+
+/// What the run file beside a trace says otherwise than the trace: its numbers or the trace's were changed, or
+/// another version made them. The trace is what was recorded, so its numbers are the ones to show.
+pub fn disagreement(path: &Path, report: &RunReport) -> Option<String> {
+    let run_file = if path.is_dir() { path.join(RUN_FILE) } else { path.to_path_buf() };
+    let text = match read_run_file(&run_file) {
+        Ok(text) => text,
+        // A recording that was killed has none yet.
+        Err(_) => return None,
+    };
+    match parse_run(&run_file, &text) {
+        Err(error) => Some(format!("{error}; the numbers shown come from {TRACE_FILE} beside it")),
+        Ok(there) => Some(format!(
+            "{}: {}; the trace beside it gives another number, which is shown: one of the two files was changed, \
+             or another version of layerjoule wrote this one",
+            run_file.display(),
+            first_difference(&there, report)?
+        )),
+    }
 }

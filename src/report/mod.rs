@@ -1,16 +1,21 @@
 //! What people and programs see: the run file, tables and pictures.
 
 mod build;
+mod consistent;
 mod csv;
+mod disagree;
 mod kinds;
 mod picture;
+mod read_run;
 mod run_file;
 pub mod si;
 mod table;
 
 pub use build::{run_report, unmeasured_rows};
 pub use csv::{kinds_csv, layers_csv};
+pub use disagree::first_difference;
 pub use picture::{OKABE_ITO, PICTURE_NAMES, Picture, PictureError, pictures, png};
+pub use read_run::{RunFileError, parse_run};
 pub use run_file::{
     AlsoRow, ClosureRow, IdleRow, KindRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport, Status,
 };

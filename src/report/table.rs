@@ -24,7 +24,8 @@ pub fn table(report: &RunReport, most: usize) -> String {
     for warning in &report.warnings {
         text.push_str(&format!("warning ({}): {}\n", warning.code, warning.text));
     }
-    text
+    // Names come from files: none may steer the terminal.
+    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
 fn head(report: &RunReport) -> String {
@@ -86,10 +87,8 @@ fn layers(report: &RunReport, most: usize) -> String {
 }
 
 fn layer_cells(row: &LayerRow) -> [String; 8] {
-    let per_flop = row.energy_j.filter(|_| row.flops + row.flops_elementwise > 0).map(|e| {
-        let flops = (row.flops + row.flops_elementwise) as f64;
-        si::plain(e.value.value() / flops * 1e12)
-    });
+    let flops = row.flops as f64 + row.flops_elementwise as f64;
+    let per_flop = row.energy_j.filter(|_| flops > 0.0).map(|e| si::plain(e.value.value() / flops * 1e12));
     [
         shorten(&row.name, 36),
         row.kind.clone(),

@@ -1,5 +1,6 @@
 //! The trace file: JSON lines, appended window by window, so that a crash loses at most one window.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -9,10 +10,22 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Instant;
 use crate::units::Joules;
 
+use super::json;
 use super::{Environment, Header, Sample, Span, SpanKind, Trace, Warning};
 
 /// Format and version of the trace file.
 pub const TRACE_SCHEMA: &str = "layerjoule.trace/1";
+
+/// Longest line in bytes: a header of 100,000 layers or a window of a million readings stays below it.
+const LONGEST_LINE: u64 = 256 << 20;
+
+/// Longest time in seconds: what a clock of 64-bit nanoseconds shows at most.
+const LONGEST_TIME: f64 = 2e10;
+/// Most energy in joules of one recording. All the world's electricity of a week is less (IEA, Electricity 2024:
+/// 1e20 J a year), and the squares of what is below it are still numbers.
+const MOST_ENERGY: f64 = 1e18;
+/// Largest error that a meter may state of itself, relative to its reading.
+const MOST_RELATIVE: f64 = 1e3;
 
 /// One line of the file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -171,22 +184,33 @@ impl TraceWriter {
 /// The file cannot be read, is not a trace, is of a newer version, or has a malformed line.
 pub fn read_trace(path: &Path) -> Result<Trace, TraceError> {
     let file = File::open(path).map_err(io(path, "open"))?;
-    let mut reader = BufReader::new(file);
+    parse_trace(path, BufReader::new(file))
+}
+
+/// Reads the lines of a trace as [`read_trace`] does; `path` names the file and is not opened.
+///
+/// # Errors
+///
+/// As [`read_trace`].
+pub fn parse_trace(path: &Path, mut from: impl BufRead) -> Result<Trace, TraceError> {
     let malformed =
         |line: usize, reason: String| TraceError::Malformed { path: path.to_path_buf(), line, reason };
     let mut trace: Option<Trace> = None;
     let mut text = Vec::new();
     for number in 1.. {
         text.clear();
-        reader.read_until(b'\n', &mut text).map_err(io(path, "read"))?;
+        from.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut text).map_err(io(path, "read"))?;
         if !text.ends_with(b"\n") {
+            if text.len() as u64 == LONGEST_LINE {
+                let expected = format!("expected a line of at most {LONGEST_LINE} bytes, found a longer one");
+                return Err(malformed(number, expected));
+            }
             break;
         }
         if trace.is_none() {
             check_schema(&text).map_err(|reason| malformed(number, reason))?;
         }
-        let line: Line =
-            serde_json::from_slice(&text).map_err(|e| malformed(number, format!("damaged line: {e}")))?;
+        let line = parse_line(&text).map_err(|reason| malformed(number, reason))?;
         match (&mut trace, line) {
             (None, Line::Header(header)) => {
                 check_header(&header).map_err(|reason| malformed(number, reason))?;
@@ -199,7 +223,24 @@ pub fn read_trace(path: &Path) -> Result<Trace, TraceError> {
     trace.ok_or_else(|| malformed(1, "expected a trace header, found none".to_string()))
 }
 
+/// A line of the file. Lines other than windows, whose keys are all needed, are held to their every key.
+fn parse_line(text: &[u8]) -> Result<Line, String> {
+    let damaged = |e: serde_json::Error| format!("damaged line: column {}: {}", e.column(), json::reason(&e));
+    let line: Line = serde_json::from_slice(text).map_err(damaged)?;
+    if matches!(line, Line::Window { .. }) {
+        return Ok(line);
+    }
+    let value: serde_json::Value = serde_json::from_slice(text).map_err(damaged)?;
+    match json::difference(&value, &line).map_err(damaged)? {
+        Some(difference) => Err(format!("{difference}; the trace is changed or damaged")),
+        None => Ok(line),
+    }
+}
+
 fn add_line(trace: &mut Trace, line: Line) -> Result<(), String> {
+    if trace.complete {
+        return Err("expected nothing after the end, found a line; two recordings are mixed".to_string());
+    }
     match line {
         Line::Header(_) => return Err("a second header".to_string()),
         Line::Window { span, samples } => {
@@ -208,6 +249,7 @@ fn add_line(trace: &mut Trace, line: Line) -> Result<(), String> {
                 return Err(format!("sample of meter {meter}, but the header lists {meters}"));
             }
             check_span(trace, &span)?;
+            check_samples(trace, &samples)?;
             trace.spans.push(span);
             let sample = |(meter, at, energy)| Sample { meter, at, energy };
             trace.samples.extend(samples.into_iter().map(sample));
@@ -232,6 +274,7 @@ fn check_span(trace: &Trace, span: &Span) -> Result<(), String> {
     if works && span.executions == 0 {
         return Err("a window without executions; the trace is damaged".to_string());
     }
+    limited("edge_s", span.edge_s.value(), LONGEST_TIME)?;
     let signatures = trace.header.signatures.len();
     match span.kind {
         SpanKind::Replay(signature) if signature >= signatures => {
@@ -241,13 +284,50 @@ fn check_span(trace: &Trace, span: &Span) -> Result<(), String> {
     }
 }
 
+/// Readings stand in order of time, and are energies that a meter can have read.
+fn check_samples(trace: &Trace, samples: &[(usize, Instant, Joules)]) -> Result<(), String> {
+    let mut before = trace.samples.last().map(|sample| sample.at).unwrap_or_default();
+    for &(_, at, energy) in samples {
+        if at < before {
+            let (at, before) = (at.nanos(), before.nanos());
+            return Err(format!(
+                "sample: expected a time from {before} ns on, found {at} ns; the trace is damaged"
+            ));
+        }
+        limited("energy of a sample, without its sign", energy.value().abs(), MOST_ENERGY)?;
+        before = at;
+    }
+    Ok(())
+}
+
+/// A number that a recording can hold.
+fn limited(what: &str, value: f64, most: f64) -> Result<(), String> {
+    if (0.0..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{what}: expected 0 to {most:e}, found {value:e}; the trace is damaged"))
+}
+
 /// Indices that later code relies on.
 fn check_header(header: &Header) -> Result<(), String> {
     let (meters, signatures) = (header.meters.len(), header.signatures.len());
     if header.primary_meter >= meters {
         return Err(format!("primary meter: expected below {meters}, found {}", header.primary_meter));
     }
+    if header.network.batch == 0 {
+        return Err("batch: expected at least 1, found 0".to_string());
+    }
+    for meter in &header.meters {
+        let period = meter.update_period_s.map_or(0.0, |period| period.value());
+        limited(&format!("update_period_s of {}", meter.id), period, LONGEST_TIME)?;
+        let error = meter.systematic_relative.unwrap_or(0.0);
+        limited(&format!("systematic_relative of {}", meter.id), error, MOST_RELATIVE)?;
+    }
+    let mut names = HashSet::new();
     for layer in &header.layers {
+        if !names.insert(layer.name.as_str()) {
+            return Err(format!("layer: expected a name for each, found a second {:?}", layer.name));
+        }
         if let Some(signature) = layer.signature.filter(|&s| s >= signatures) {
             return Err(format!(
                 "layer \"{}\": signature: expected below {signatures}, found {signature}",
@@ -269,15 +349,20 @@ fn lock(file: &File, path: &Path) -> Result<(), TraceError> {
 
 /// Older versions of the format are read, newer ones refused by name.
 fn check_schema(line: &[u8]) -> Result<(), String> {
-    let value: serde_json::Value =
-        serde_json::from_slice(line).map_err(|e| format!("not a layerjoule trace: {e}"))?;
+    let value: serde_json::Value = serde_json::from_slice(line)
+        .map_err(|e| format!("not a layerjoule trace: column {}: {}", e.column(), json::reason(&e)))?;
     let Some(found) = value["header"]["schema"].as_str() else {
         return Err("expected a trace's header, found something else; the trace is damaged".to_string());
     };
     if found == TRACE_SCHEMA {
         return Ok(());
     }
-    Err(format!("trace schema: expected {TRACE_SCHEMA}, found {found}; a newer layerjoule may read it"))
+    let advice = if found.starts_with("layerjoule.trace/") {
+        "a newer layerjoule may read it"
+    } else {
+        "this is no trace of `layerjoule profile`"
+    };
+    Err(format!("trace schema: expected {TRACE_SCHEMA}, found {found:.40}; {advice}"))
 }
 
 fn io<'a>(path: &'a Path, what: &'static str) -> impl FnOnce(std::io::Error) -> TraceError + 'a {

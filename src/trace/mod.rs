@@ -5,10 +5,11 @@
 
 mod environment;
 mod file;
+pub(crate) mod json;
 mod record;
 
 pub use environment::{Environment, WeightsAndInput};
-pub use file::{TRACE_SCHEMA, TraceError, TraceWriter, read_trace};
+pub use file::{TRACE_SCHEMA, TraceError, TraceWriter, parse_trace, read_trace};
 pub use record::{
     Coverage, DeviceRecord, Header, LayerRecord, MeterKind, MeterRecord, MeterStatus, NetworkRecord,
     RecordOptions, Sample, Span, SpanKind, Tool, Trace, Warning,

@@ -243,6 +243,7 @@ pub enum SpanKind {
 
 /// A measured stretch of time, aligned to changes of the primary meter's reading.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Span {
     /// What ran.
     pub kind: SpanKind,

@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask help`.
 
 mod fetch;
+mod fuzz;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ Commands:
   clippy   lint all targets; a warning is an error
   test     fetch the test data, then run all tests       (test NAME runs those whose name contains NAME)
   doc      build the documentation; a warning is an error
+  fuzz     give the readers damaged files for 60 s     (fuzz --seconds N, --seed N; --replay FILE)
   bless    run all tests and accept what they now produce: snapshots and docs/schema
   fetch    fetch the ONNX test data into target/onnx-1.22.0; nothing to do when it is there
   help     show this text
@@ -53,6 +55,7 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode> {
         "clippy" => clippy(args),
         "test" => test(args),
         "doc" => doc(args),
+        "fuzz" => fuzz::mutations(args),
         "bless" => bless(args),
         "fetch" => fetch::onnx_test_data(&repository()).map(|()| ExitCode::SUCCESS),
         "help" | "-h" | "--help" => {
