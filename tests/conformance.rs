@@ -92,6 +92,7 @@ pub(crate) fn check(network: &Network, batch: usize, threads: usize, seed: u64) 
         let what = format!("{} ({}) by {algorithm}", layer.name, layer.kind);
         bounds::assert_within(&what, &found, &expected, &bounds);
     }
+    check_fused(network, batch, threads, &tensors);
     let reused = Plan::new(network, &PlanOptions { batch, keep_all: false, fuse: false }).unwrap();
     let mut again = pass(network, &reused, &tensors, threads);
     for result in results(network) {
@@ -99,6 +100,42 @@ pub(crate) fn check(network: &Network, batch: usize, threads: usize, seed: u64) 
         let shared = engine_tensor(network, &reused, &tensors, &mut *again, result);
         let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&kept), bits(&shared), "reused buffers changed a result");
+    }
+}
+
+/// Holds every step of a fused plan to the reference of its layers, over what the engine itself fed the step.
+fn check_fused(network: &Network, batch: usize, threads: usize, tensors: &Tensors) {
+    let plan = Plan::new(network, &PlanOptions { batch, keep_all: true, fuse: true }).unwrap();
+    let mut executor = pass(network, &plan, tensors, threads);
+    for (index, step) in plan.steps.iter().enumerate().filter(|(_, step)| step.layers.len() > 1) {
+        // What the layers of the step hand to each other, and how far rounding may move it.
+        let mut inner: Vec<(usize, Vec<f64>, Vec<f64>)> = Vec::new();
+        for &layer in &step.layers {
+            let known = |t: &TensorRef| inner.iter().find(|(of, ..)| *t == TensorRef::Layer(*of));
+            let inputs: Vec<(Vec<f64>, Vec<f64>)> = network.layers[layer]
+                .inputs
+                .iter()
+                .map(|t| match known(t) {
+                    Some((_, values, bounds)) => (values.clone(), bounds.clone()),
+                    None => {
+                        let values = to_f64(&engine_tensor(network, &plan, tensors, &mut *executor, *t));
+                        let exact = vec![0.0; values.len()];
+                        (values, exact)
+                    }
+                })
+                .collect();
+            let values: Vec<&[f64]> = inputs.iter().map(|(values, _)| values.as_slice()).collect();
+            let parameters = &tensors.parameters[layer];
+            let expected = reference::layer_output(network, layer, &values, parameters, batch);
+            let own = bounds::rounding(network, layer, &values, parameters, batch, &expected);
+            let bounds = bounds::carried(network, layer, &inputs, parameters, &own);
+            inner.push((layer, expected, bounds));
+        }
+        let (last, expected, bounds) = inner.pop().unwrap();
+        let found = executor.output(index).unwrap();
+        let what =
+            format!("{} fused up to {}", network.layers[step.layers[0]].name, network.layers[last].name);
+        bounds::assert_within(&what, &found, &expected, &bounds);
     }
 }
 

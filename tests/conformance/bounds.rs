@@ -83,6 +83,40 @@ pub(crate) fn rounding(
     }
 }
 
+/// The bounds of a layer whose inputs (values and bounds) are themselves only known within bounds: what the
+/// layer makes of those, and its own rounding `own`. Only for layers that steps fuse.
+pub(crate) fn carried(
+    network: &Network,
+    index: usize,
+    inputs: &[(Vec<f64>, Vec<f64>)],
+    parameters: &[Arc<[f32]>],
+    own: &[f64],
+) -> Vec<f64> {
+    let layer = &network.layers[index];
+    let role = |role: Role| &parameters[layer.parameters.iter().position(|p| p.role == role).unwrap()];
+    let plane: usize = layer.output.iter().skip(1).product();
+    let moved = |i: usize| -> f64 {
+        let errors = || inputs.iter().map(|(_, bounds)| bounds[i]);
+        match &layer.kind {
+            // The first of its step: its inputs are exact. That a batch norm's factor is folded into the weights
+            // and the bias is two more roundings, and gamma(n + 2) <= 2 gamma(n) for the n >= 2 of a convolution.
+            LayerKind::Conv(_) => own[i],
+            LayerKind::BatchNorm { epsilon } => {
+                let channel = i / plane % layer.output[0];
+                let spread = f64::from(role(Role::Variance)[channel]) + f64::from(*epsilon);
+                errors().sum::<f64>() * f64::from(role(Role::Scale)[channel]).abs() / spread.sqrt()
+            }
+            LayerKind::Add { .. } => errors().sum(),
+            // No activation of the tests is steeper than hard_swish, 1.5 at 3, or leaky_relu and hard_sigmoid
+            // with slopes of at most 1.
+            LayerKind::Activation(_) => 1.5 * errors().sum::<f64>(),
+            _ => 0.0,
+        }
+    };
+    // Bounds are of first order in the roundoff; a thousandth more holds what is of second order.
+    own.iter().enumerate().map(|(i, own)| (own + moved(i)) * 1.001).collect()
+}
+
 /// Panics at the first element that is further off than its bound.
 pub(crate) fn assert_within(what: &str, found: &[f32], expected: &[f64], bounds: &[f64]) {
     assert_eq!(found.len(), expected.len(), "{what}: number of elements");

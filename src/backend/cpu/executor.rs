@@ -180,7 +180,7 @@ mod tests {
             (buffers, e.scratch.places())
         };
         let before = places(&executor);
-        assert!(before.1.iter().all(|&(_, capacity)| capacity >= 2 * 9 * 18), "{before:?}");
+        assert!(before.1.iter().all(|&(_, capacity)| capacity >= 2 * 3 * 8), "{before:?}");
         for step in [0, 1, 0, 1] {
             executor.launch(step).unwrap();
         }
@@ -190,6 +190,8 @@ mod tests {
     #[test]
     fn each_step_names_its_algorithm() {
         let executor = executor(&network());
-        assert_eq!([0, 1, 2].map(|step| executor.algorithm(step)), ["im2col_gemm", "gemv", ""]);
+        // The order of a convolution depends on the vectors that the processor has.
+        assert!(["indirect_positions", "indirect_channels"].contains(&executor.algorithm(0)));
+        assert_eq!([1, 2].map(|step| executor.algorithm(step)), ["gemv", ""]);
     }
 }

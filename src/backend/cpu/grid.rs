@@ -22,10 +22,34 @@ pub(super) struct Grid {
     width: usize,
     /// Rows of a phase.
     height: usize,
-    /// First row and column of each phase that a tap reads.
-    phases: Vec<[usize; 2]>,
+    /// The phases that taps read.
+    phases: Vec<Phase>,
+    /// Whether some output reads outside the input.
+    padded: bool,
     /// Elements from a position to what each tap reads, for one channel.
     taps: Vec<usize>,
+}
+
+/// A part of the padded input that a window with a stride reads as if it had none.
+#[derive(Debug, Clone)]
+struct Phase {
+    /// First row and column in the padded input.
+    at: [usize; 2],
+    /// Columns of the phase that lie in the input.
+    columns: Range<usize>,
+    /// The column of the input that the first of them is.
+    source: usize,
+}
+
+impl Phase {
+    fn new(window: &Window, at: [usize; 2], width: usize) -> Self {
+        let (left, stride) = (window.before(1), window.stride[1]);
+        let first = left.saturating_sub(at[1]).div_ceil(stride).min(width);
+        let end = (left + window.input[1]).saturating_sub(at[1]).div_ceil(stride).clamp(first, width);
+        // Where nothing lies in the input, nothing is copied, from anywhere.
+        let source = if first == end { 0 } else { at[1] + first * stride - left };
+        Self { at, columns: first..end, source }
+    }
 }
 
 /// Where the outputs of some rows lie in the grid: `count` runs of `length` positions, each beginning `pitch`
@@ -66,21 +90,25 @@ impl Grid {
             last / window.stride[axis]
         });
         let (width, height) = (window.output[1] + reach_x, rows + reach_y);
-        let mut phases: Vec<[usize; 2]> = Vec::new();
+        let mut phases: Vec<Phase> = Vec::new();
         let mut taps = Vec::with_capacity(window.taps());
         for ky in 0..window.kernel[0] {
             for kx in 0..window.kernel[1] {
                 let [y, x] = [window.padded(0, 0, ky), window.padded(1, 0, kx)];
                 let phase = [y % window.stride[0], x % window.stride[1]];
-                let index = phases.iter().position(|&p| p == phase).unwrap_or_else(|| {
-                    phases.push(phase);
+                let index = phases.iter().position(|p| p.at == phase).unwrap_or_else(|| {
+                    phases.push(Phase::new(&window, phase, width));
                     phases.len() - 1
                 });
                 let [row, column] = [y / window.stride[0], x / window.stride[1]];
                 taps.push((index * height + row) * width + column);
             }
         }
-        Self { window, rows, width, height, phases, taps }
+        let padded = [0, 1].iter().any(|&axis| {
+            let last = window.padded(axis, window.output[axis] - 1, window.kernel[axis] - 1);
+            window.before(axis) > 0 || last >= window.input[axis]
+        });
+        Self { window, rows, width, height, phases, padded, taps }
     }
 
     /// Elements of a channel.
@@ -127,11 +155,30 @@ impl Grid {
             return;
         }
         for (plane, copy) in planes.zip(copy.chunks_exact_mut(self.channel())) {
-            for (&[y, x], phase) in self.phases.iter().zip(copy.chunks_exact_mut(self.height * self.width)) {
-                for (row, line) in phase.chunks_exact_mut(self.width).enumerate() {
-                    let y = (rows.start + row) * self.window.stride[0] + y;
-                    self.fill_line(simd, plane, y, x, line);
-                }
+            if self.padded {
+                copy.fill(0.0);
+            }
+            for (phase, part) in self.phases.iter().zip(copy.chunks_exact_mut(self.height * self.width)) {
+                self.fill_phase(simd, plane, phase, rows.start, part);
+            }
+        }
+    }
+
+    /// Copies the rows of a phase that lie in the input; if outputs read others, those are zeros already.
+    #[inline(always)]
+    fn fill_phase<S: Simd>(&self, simd: S, plane: &[f32], phase: &Phase, start: usize, part: &mut [f32]) {
+        let Window { input: [height, width], stride: [down, along], .. } = self.window;
+        let top = self.window.before(0);
+        // Row r of the phase is row (start + r) * down + phase.at[0] of the padded input.
+        let begin = start * down + phase.at[0];
+        let first = top.saturating_sub(begin).div_ceil(down);
+        let end = (top + height).saturating_sub(begin).div_ceil(down).min(self.height);
+        for row in first..end {
+            let source = &plane[(begin + row * down - top) * width + phase.source..];
+            let line = &mut part[row * self.width..][phase.columns.clone()];
+            match along {
+                1 => copy_row(simd, &source[..line.len()], line),
+                _ => fold_strided(line, source, along, |target, value| *target = value),
             }
         }
     }
@@ -141,28 +188,6 @@ impl Grid {
         let Window { input, output, stride, .. } = self.window;
         self.taps == [0] && stride == [1, 1] && input == output
     }
-
-    /// Every stride-th element of row `y` of the padded plane, from column `x` on.
-    #[inline(always)]
-    fn fill_line<S: Simd>(&self, simd: S, plane: &[f32], y: usize, x: usize, line: &mut [f32]) {
-        let Window { input: [height, width], stride: [_, stride], .. } = self.window;
-        let [top, left] = [self.window.before(0), self.window.before(1)];
-        // Columns of the line that lie in the input: x + column * stride in left .. left + width.
-        let first = left.saturating_sub(x).div_ceil(stride).min(line.len());
-        let end = (left + width).saturating_sub(x).div_ceil(stride).clamp(first, line.len());
-        if y < top || y >= top + height || first == end {
-            line.fill(0.0);
-            return;
-        }
-        let source = &plane[(y - top) * width + x + first * stride - left..];
-        line[..first].fill(0.0);
-        let inside = &mut line[first..end];
-        match stride {
-            1 => copy_row(simd, &source[..inside.len()], inside),
-            _ => fold_strided(inside, source, stride, |target, value| *target = value),
-        }
-        line[end..].fill(0.0);
-    }
 }
 
 /// Copies a row, which is often shorter than a vector: a call of `memcpy` would take longer than the copy.
@@ -171,7 +196,9 @@ pub(super) fn copy_row<S: Simd>(simd: S, source: &[f32], target: &mut [f32]) {
     let (sources, source_rest) = S::as_simd_f32s(source);
     let (targets, target_rest) = S::as_mut_simd_f32s(target);
     targets.iter_mut().zip(sources).for_each(|(target, &source)| *target = source);
-    simd.partial_store_f32s(target_rest, simd.partial_load_f32s(source_rest));
+    if !target_rest.is_empty() {
+        simd.partial_store_f32s(target_rest, simd.partial_load_f32s(source_rest));
+    }
 }
 
 #[cfg(test)]
