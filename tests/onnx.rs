@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "support/onnx_builder.rs"]
-mod builder;
+pub(crate) mod builder;
 mod damaged;
 mod light;
 mod operators;
