@@ -56,7 +56,7 @@ const HELPERS: [&str; 7] = ["Cast", "Constant", "ConstantOfShape", "Floor", "Gat
 /// Whether every operator of a model belongs to a kind or helps one.
 fn in_scope(operators: &[&str]) -> bool {
     let kind = |op: &&str| KINDS.contains(op);
-    operators.iter().any(kind) && operators.iter().all(|op| kind(&op) || HELPERS.contains(op))
+    operators.iter().any(kind) && operators.iter().all(|op| kind(op) || HELPERS.contains(op))
 }
 
 /// Runs every test of a folder that is in scope. `originals` holds all of them and decides which there are;
@@ -182,7 +182,7 @@ fn compare(
         for (index, (&found, &recorded)) in found.iter().zip(&expected.values).enumerate() {
             let off = (found - f64::from(recorded)).abs();
             let bound = factor * allowed[index] + written;
-            if !(off <= bound) {
+            if off.is_nan() || off > bound {
                 return Err(format!("{who}: element {index} is {found}, recorded {recorded} +- {bound:e}"));
             }
             if off > 0.0 {
