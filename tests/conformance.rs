@@ -6,6 +6,7 @@ mod bounds;
 mod graphs;
 mod known;
 mod layers;
+mod peers;
 
 use std::collections::BTreeMap;
 
@@ -44,13 +45,23 @@ fn single(input: &[usize], kind: LayerKind) -> Network {
 
 /// Runs all steps twice, so that what a pass leaves behind meets the next one.
 fn pass(network: &Network, plan: &Plan, tensors: &Tensors, threads: usize) -> Box<dyn Executor> {
+    let mut executor = pass_once(network, plan, tensors, threads);
+    launch_all(plan, &mut *executor);
+    executor
+}
+
+fn pass_once(network: &Network, plan: &Plan, tensors: &Tensors, threads: usize) -> Box<dyn Executor> {
     let backend = CpuBackend::new(threads).unwrap();
     let mut executor = backend.prepare(network, plan, tensors).unwrap();
-    for step in (0..plan.steps.len()).chain(0..plan.steps.len()) {
+    launch_all(plan, &mut *executor);
+    executor
+}
+
+fn launch_all(plan: &Plan, executor: &mut dyn Executor) {
+    for step in 0..plan.steps.len() {
         executor.launch(step).unwrap();
         executor.sync().unwrap();
     }
-    executor
 }
 
 /// What the engine left for a tensor; views lead to the tensor that they show.

@@ -18,13 +18,8 @@ const DATA: &str = "onnx/backend/test/data";
 /// A machine without Python or network gets a notice and no data, so that the tests that need none still run;
 /// under `REQUIRE_DATA=1` that is an error.
 pub(crate) fn onnx_test_data(repository: &Path) -> Result<()> {
-    let place = repository.join("target").join(format!("onnx-{VERSION}"));
-    if place.join(DATA).join("node").is_dir() {
-        return Ok(());
-    }
-    eprintln!("xtask: fetching the ONNX {VERSION} test data into {}", place.display());
-    match download(&place) {
-        Ok(()) => Ok(()),
+    match onnx_test_data_or_fail(repository) {
+        Ok(_) => Ok(()),
         Err(error) if env::var_os("REQUIRE_DATA").is_some_and(|value| value == "1") => {
             Err(error.context("no ONNX test data, and REQUIRE_DATA=1 asks for it"))
         }
@@ -33,6 +28,17 @@ pub(crate) fn onnx_test_data(repository: &Path) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Makes `target/onnx-1.22.0` hold the unpacked wheel; the folder of the data in it.
+pub(crate) fn onnx_test_data_or_fail(repository: &Path) -> Result<PathBuf> {
+    let place = repository.join("target").join(format!("onnx-{VERSION}"));
+    let data = place.join(DATA);
+    if !data.join("node").is_dir() {
+        eprintln!("xtask: fetching the ONNX {VERSION} test data into {}", place.display());
+        download(&place)?;
+    }
+    Ok(data)
 }
 
 /// Downloads the wheel and unpacks it beside `place`, then moves it there: what is there is whole.
@@ -73,7 +79,7 @@ fn wheel_in(folder: &Path) -> Result<PathBuf> {
     bail!("pip left no wheel in {}", folder.display())
 }
 
-fn python(command: &mut Command) -> Result<()> {
+pub(crate) fn python(command: &mut Command) -> Result<()> {
     let status = command.status().context("cannot start python3, is it installed?")?;
     ensure!(status.success(), "`{command:?}` failed ({status})");
     Ok(())

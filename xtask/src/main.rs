@@ -1,5 +1,6 @@
 //! Developer commands: `cargo xtask help`.
 
+mod conformance;
 mod fetch;
 mod fuzz;
 
@@ -16,12 +17,16 @@ Developer commands of layerjoule.
 Usage: cargo xtask COMMAND [ARGS]...
 
 Commands:
-  check    everything that CI checks, in CI's order: fmt --check, clippy, test, doc
+  check    everything that CI checks, in CI's order: fmt --check, clippy, test, conformance, doc
   fmt      format the workspace                          (fmt --check only looks)
   clippy   lint all targets; a warning is an error
   test     fetch the test data, then run all tests       (test NAME runs those whose name contains NAME)
   doc      build the documentation; a warning is an error
   fuzz     give the readers damaged files for 60 s     (fuzz --seconds N, --seed N; --replay FILE)
+  conformance
+           compare with ONNX's recorded tests and with onnxruntime, which is installed into
+           target/conformance once; needs Python 3.11 or later and PyPI
+           (--skip-without-python goes on, and says so, where they cannot be had)
   bless    run all tests and accept what they now produce: snapshots and docs/schema
   fetch    fetch the ONNX test data into target/onnx-1.22.0; nothing to do when it is there
   help     show this text
@@ -54,6 +59,7 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode> {
         "fmt" => fmt(args),
         "clippy" => clippy(args),
         "test" => test(args),
+        "conformance" => conformance(args),
         "doc" => doc(args),
         "fuzz" => fuzz::mutations(args),
         "bless" => bless(args),
@@ -72,10 +78,11 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode> {
 /// Runs every step up to the first that fails.
 #[allow(clippy::disallowed_methods, reason = "src/clock.rs is the product's clock; this times a build")]
 fn check() -> Result<ExitCode> {
-    let steps: [(&str, &dyn Fn() -> Result<ExitCode>); 4] = [
+    let steps: [(&str, &dyn Fn() -> Result<ExitCode>); 5] = [
         ("fmt --check", &|| fmt(&["--check".to_owned()])),
         ("clippy", &|| clippy(&[])),
         ("test", &|| test(&[])),
+        ("conformance", &|| conformance(&[])),
         ("doc", &|| doc(&[])),
     ];
     for (name, step) in steps {
@@ -104,6 +111,10 @@ fn clippy(args: &[String]) -> Result<ExitCode> {
 fn test(args: &[String]) -> Result<ExitCode> {
     fetch::onnx_test_data(&repository())?;
     status(cargo("test").args(["--workspace", "--locked"]).args(args))
+}
+
+fn conformance(args: &[String]) -> Result<ExitCode> {
+    conformance::run(&repository(), &mut cargo("test"), args)
 }
 
 fn doc(args: &[String]) -> Result<ExitCode> {
