@@ -169,8 +169,8 @@ fn compare(
     tensors.input.clone_from(&put.input.values);
     let exact = reference::run(network, &tensors, batch);
     let allowed = allowed(network, &tensors, &exact, batch);
-    let plan =
-        Plan::new(network, &PlanOptions { batch, keep_all: true }).map_err(|error| error.to_string())?;
+    let plan = Plan::new(network, &PlanOptions { batch, keep_all: true, fuse: false })
+        .map_err(|error| error.to_string())?;
     let mut executor = pass(network, &plan, &tensors, 2);
     let last = network.layers.len() - 1;
     let engine = engine_tensor(network, &plan, &tensors, &mut *executor, TensorRef::Layer(last));
