@@ -192,13 +192,32 @@ impl Grid {
 
 /// Copies a row, which is often shorter than a vector: a call of `memcpy` would take longer than the copy.
 #[inline(always)]
-pub(super) fn copy_row<S: Simd>(simd: S, source: &[f32], target: &mut [f32]) {
+pub(super) fn copy_row<S: Simd>(_: S, source: &[f32], target: &mut [f32]) {
     let (sources, source_rest) = S::as_simd_f32s(source);
     let (targets, target_rest) = S::as_mut_simd_f32s(target);
     targets.iter_mut().zip(sources).for_each(|(target, &source)| *target = source);
-    if !target_rest.is_empty() {
-        simd.partial_store_f32s(target_rest, simd.partial_load_f32s(source_rest));
+    // The rest is shorter than the longest vector, 16 elements.
+    let done = copy_ends::<8>(source_rest, target_rest)
+        || copy_ends::<4>(source_rest, target_rest)
+        || copy_ends::<2>(source_rest, target_rest);
+    if let (false, Some(target), Some(&source)) = (done, target_rest.first_mut(), source_rest.first()) {
+        *target = source;
     }
+}
+
+/// Copies the first and the last `N` elements, which are all of up to `2 N`; false if there are fewer than `N`.
+#[inline(always)]
+fn copy_ends<const N: usize>(source: &[f32], target: &mut [f32]) -> bool {
+    let (Some(&first), Some(&last)) = (source.first_chunk::<N>(), source.last_chunk::<N>()) else {
+        return false;
+    };
+    if let Some(target) = target.first_chunk_mut::<N>() {
+        *target = first;
+    }
+    if let Some(target) = target.last_chunk_mut::<N>() {
+        *target = last;
+    }
+    true
 }
 
 #[cfg(test)]
@@ -214,6 +233,24 @@ mod tests {
                 plane[y * window.input[1] + x]
             }
             _ => 0.0,
+        }
+    }
+
+    #[test]
+    fn rows_of_any_length_are_copied_and_nothing_else() {
+        for length in 0..100 {
+            let source: Vec<f32> = (0..length).map(|i| i as f32 + 1.0).collect();
+            let mut target = vec![-1.0; length + 2];
+            struct Copy<'a>(&'a [f32], &'a mut [f32]);
+            impl pulp::WithSimd for Copy<'_> {
+                type Output = ();
+                fn with_simd<S: Simd>(self, simd: S) {
+                    copy_row(simd, self.0, self.1);
+                }
+            }
+            pulp::Arch::new().dispatch(Copy(&source, &mut target[1..=length]));
+            assert_eq!(target[1..=length], source);
+            assert_eq!((target[0], target[length + 1]), (-1.0, -1.0));
         }
     }
 
