@@ -78,7 +78,7 @@ fn prepare(repository: &Path) -> Result<()> {
 }
 
 /// The Python of an environment with the pinned packages, made once.
-fn environment(place: &Path) -> Result<PathBuf> {
+pub(crate) fn environment(place: &Path) -> Result<PathBuf> {
     let (environment, stamp) = (place.join("python"), place.join("python.stamp"));
     let python = environment.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     if is_stamped(&stamp, REQUIREMENTS) && python.is_file() {

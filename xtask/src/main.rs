@@ -1,5 +1,6 @@
 //! Developer commands: `cargo xtask help`.
 
+mod bench;
 mod conformance;
 mod fetch;
 mod fuzz;
@@ -27,6 +28,9 @@ Commands:
            compare with ONNX's recorded tests and with onnxruntime, which is installed into
            target/conformance once; needs Python 3.11 or later and PyPI
            (--skip-without-python goes on, and says so, where they cannot be had)
+  bench-peers
+           time the CPU engine and onnxruntime in turns on two threads (--only TEXT, --seconds S,
+           --rounds N); exit code 1 if a bound is missed
   bless    run all tests and accept what they now produce: snapshots and docs/schema
   fetch    fetch the ONNX test data into target/onnx-1.22.0; nothing to do when it is there
   help     show this text
@@ -60,6 +64,7 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode> {
         "clippy" => clippy(args),
         "test" => test(args),
         "conformance" => conformance(args),
+        "bench-peers" => bench::peers(&repository(), &mut cargo("bench"), args),
         "doc" => doc(args),
         "fuzz" => fuzz::mutations(args),
         "bless" => bless(args),

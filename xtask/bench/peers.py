@@ -1,6 +1,6 @@
 """Times the CPU engine and onnxruntime in turns and prints a Markdown table.
 
-Usage: bench_peers.py ENGINE NETWORKS [--seconds S] [--rounds N] [--only TEXT]
+Usage: peers.py ENGINE NETWORKS [--seconds S] [--rounds N] [--only TEXT]
 
 ENGINE is the binary of benches/peers.rs, NETWORKS the folder of network definitions. Every case runs in rounds:
 some seconds of us, some of the peer, and so on, so that what else the machine does meets both. Both sides use
