@@ -13,5 +13,6 @@ mod onnx;
 mod pictures;
 mod pipeline;
 mod powercap;
+mod sampling;
 mod schema;
 mod support;

@@ -5,6 +5,7 @@ mod csv;
 mod kinds;
 mod picture;
 mod run_file;
+mod sampling;
 pub mod si;
 mod table;
 
@@ -12,6 +13,7 @@ pub use build::{run_report, unmeasured_rows};
 pub use csv::{kinds_csv, layers_csv};
 pub use picture::{OKABE_ITO, PICTURE_NAMES, Picture, PictureError, pictures, png};
 pub use run_file::{
-    AlsoRow, ClosureRow, IdleRow, KindRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport, Status,
+    AlsoRow, ClosureRow, IdleRow, KindRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport,
+    SamplingRow, Status,
 };
 pub use table::{TABLE_STYLE, table};

@@ -4,12 +4,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
 use crate::units::Joules;
 
-use super::{Environment, Header, Sample, Span, SpanKind, Trace, Warning};
+use super::samples::MOST_METERS;
+use super::{Environment, Header, Reads, Sample, Span, SpanKind, Trace, Warning};
 
 /// Format and version of the trace file.
 pub const TRACE_SCHEMA: &str = "layerjoule.trace/1";
@@ -23,6 +25,9 @@ enum Line {
     Window {
         span: Span,
         samples: Vec<(usize, Instant, Joules)>,
+        /// What these and all other readings inside the window took; traces before 0.2 do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reads: Option<Reads>,
     },
     Warning(Warning),
     End {
@@ -111,14 +116,19 @@ impl TraceWriter {
         Ok(Self { file, path: path.to_path_buf(), length: whole as u64 })
     }
 
-    /// Adds a finished window and the samples up to it.
+    /// Adds a finished window, its samples and what reading the meters took inside it.
     ///
     /// # Errors
     ///
     /// The file cannot be written, for example because the disk is full.
-    pub fn window(&mut self, span: &Span, samples: &[Sample]) -> Result<(), TraceError> {
+    pub fn window(
+        &mut self,
+        span: &Span,
+        samples: &[Sample],
+        reads: Option<Reads>,
+    ) -> Result<(), TraceError> {
         let samples = samples.iter().map(|s| (s.meter, s.at, s.energy)).collect();
-        self.append(&Line::Window { span: *span, samples })
+        self.append(&Line::Window { span: *span, samples, reads })
     }
 
     /// Adds a warning.
@@ -175,40 +185,65 @@ pub fn read_trace(path: &Path) -> Result<Trace, TraceError> {
     let malformed =
         |line: usize, reason: String| TraceError::Malformed { path: path.to_path_buf(), line, reason };
     let mut trace: Option<Trace> = None;
-    let mut text = Vec::new();
-    for number in 1.. {
-        text.clear();
-        reader.read_until(b'\n', &mut text).map_err(io(path, "read"))?;
-        if !text.ends_with(b"\n") {
+    let mut number = 0;
+    loop {
+        let block = whole_lines(&mut reader).map_err(io(path, "read"))?;
+        if block.is_empty() {
             break;
         }
-        if trace.is_none() {
-            check_schema(&text).map_err(|reason| malformed(number, reason))?;
-        }
-        let line: Line =
-            serde_json::from_slice(&text).map_err(|e| malformed(number, format!("damaged line: {e}")))?;
-        match (&mut trace, line) {
-            (None, Line::Header(header)) => {
-                check_header(&header).map_err(|reason| malformed(number, reason))?;
-                trace = Some(Trace::new(*header, Vec::new()));
+        // Numbers take most of the time of reading, and lines do not depend on each other.
+        let parsed: Vec<Result<Line, serde_json::Error>> =
+            block.par_iter().map(|text| serde_json::from_slice(text)).collect();
+        for (text, line) in block.iter().zip(parsed) {
+            number += 1;
+            if trace.is_none() {
+                check_schema(text).map_err(|reason| malformed(number, reason))?;
             }
-            (Some(trace), line) => add_line(trace, line).map_err(|reason| malformed(number, reason))?,
-            (None, _) => return Err(malformed(number, "expected the header first".to_string())),
+            let line = line.map_err(|e| malformed(number, format!("damaged line: {e}")))?;
+            match (&mut trace, line) {
+                (None, Line::Header(header)) => {
+                    check_header(&header).map_err(|reason| malformed(number, reason))?;
+                    trace = Some(Trace::new(*header, Vec::new()));
+                }
+                (Some(trace), line) => add_line(trace, line).map_err(|reason| malformed(number, reason))?,
+                (None, _) => return Err(malformed(number, "expected the header first".to_string())),
+            }
         }
     }
     trace.ok_or_else(|| malformed(1, "expected a trace header, found none".to_string()))
 }
 
+/// Bytes after which a block of lines is read no further.
+const BLOCK: usize = 1 << 20;
+
+/// Some of the next lines, none at the end. A last line that was cut short is left out.
+fn whole_lines(reader: &mut impl BufRead) -> std::io::Result<Vec<Vec<u8>>> {
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    while bytes < BLOCK {
+        let mut text = Vec::new();
+        reader.read_until(b'\n', &mut text)?;
+        if !text.ends_with(b"\n") {
+            break;
+        }
+        bytes += text.len();
+        lines.push(text);
+    }
+    Ok(lines)
+}
+
 fn add_line(trace: &mut Trace, line: Line) -> Result<(), String> {
     match line {
         Line::Header(_) => return Err("a second header".to_string()),
-        Line::Window { span, samples } => {
+        Line::Window { span, samples, reads } => {
             let meters = trace.header.meters.len();
             if let Some((meter, ..)) = samples.iter().find(|(meter, ..)| *meter >= meters) {
                 return Err(format!("sample of meter {meter}, but the header lists {meters}"));
             }
             check_span(trace, &span)?;
             trace.spans.push(span);
+            if let Some(reads) = reads {
+                trace.sampling.add(&span, reads);
+            }
             let sample = |(meter, at, energy)| Sample { meter, at, energy };
             trace.samples.extend(samples.into_iter().map(sample));
         }
@@ -244,6 +279,9 @@ fn check_span(trace: &Trace, span: &Span) -> Result<(), String> {
 /// Indices that later code relies on.
 fn check_header(header: &Header) -> Result<(), String> {
     let (meters, signatures) = (header.meters.len(), header.signatures.len());
+    if meters > MOST_METERS {
+        return Err(format!("meters: expected at most {MOST_METERS}, found {meters}"));
+    }
     if header.primary_meter >= meters {
         return Err(format!("primary meter: expected below {meters}, found {}", header.primary_meter));
     }
