@@ -67,10 +67,12 @@ impl Schedule {
             shuffle(round, &mut kinds);
             requests.extend(kinds.into_iter().map(|kind| Request { kind, round }));
         }
-        let rest: Seconds = requests.iter().map(|request| least_time(request.kind, options)).sum();
+        let last: Vec<Request> = (IDLE_WINDOWS..2 * IDLE_WINDOWS).map(idle).collect();
+        let rest: Seconds =
+            requests.iter().chain(&last).map(|request| least_time(request.kind, options)).sum();
         let fitting = enough((rest * SHARE_OF_PAIRS / pair_time(options)) as usize, pairs);
         requests.extend((0..fitting).flat_map(pair));
-        requests.extend((IDLE_WINDOWS..2 * IDLE_WINDOWS).map(idle));
+        requests.extend(last);
         Self { requests, next: 0, deadline: None, late: false }
     }
 

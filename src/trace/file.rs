@@ -25,7 +25,7 @@ enum Line {
     Window {
         span: Span,
         samples: Vec<(usize, Instant, Joules)>,
-        /// What these and all other readings inside the window took; traces before 0.2 do not say.
+        /// What these and all other readings inside the window took; older traces do not say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reads: Option<Reads>,
     },
