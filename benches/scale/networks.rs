@@ -74,7 +74,7 @@ pub(super) fn branches() -> Box<dyn FnMut()> {
     conv(&mut text, 0, 16, "");
     let mut ends = Vec::new();
     for i in 1..=LAYERS {
-        let first = if i <= BRANCHES { 0 } else { i - BRANCHES };
+        let first = i.saturating_sub(BRANCHES);
         conv(&mut text, i, 16, &format!("inputs = [\"layer{first}\"]\n"));
         if i > LAYERS - BRANCHES {
             ends.push(format!("\"layer{i}\""));

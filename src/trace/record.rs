@@ -312,7 +312,7 @@ pub struct Sampling {
 impl Sampling {
     /// Adds the readings of one more window.
     pub fn add(&mut self, span: &Span, reads: Reads) {
-        self.windows_s = self.windows_s + span.length();
+        self.windows_s += span.length();
         self.reads = self.reads.plus(reads);
     }
 }
