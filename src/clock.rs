@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::ops::{Add, Sub};
 
+use rustix::time::{ClockId, clock_gettime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,8 @@ pub trait Clock {
     fn sleep_until(&self, deadline: Instant);
     /// The UTC time of the clock's origin, in seconds since 1970, to place a trace beside other logs.
     fn origin_unix(&self) -> Seconds;
+    /// Processor time that the calling thread has used so far; none by a clock that is not the machine's.
+    fn thread_time(&self) -> Option<Seconds>;
 }
 
 /// The machine's monotonic clock.
@@ -106,6 +109,11 @@ impl Clock for MonotonicClock {
     fn origin_unix(&self) -> Seconds {
         self.origin_unix
     }
+
+    fn thread_time(&self) -> Option<Seconds> {
+        let used = clock_gettime(ClockId::ThreadCPUTime);
+        Some(Seconds::new(used.tv_sec as f64 + used.tv_nsec as f64 * 1e-9))
+    }
 }
 
 /// A clock that moves only when told to; sleeping moves it. For tests and simulated devices.
@@ -130,6 +138,10 @@ impl Clock for ManualClock {
 
     fn origin_unix(&self) -> Seconds {
         Seconds::ZERO
+    }
+
+    fn thread_time(&self) -> Option<Seconds> {
+        None
     }
 }
 

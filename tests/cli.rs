@@ -50,6 +50,14 @@ fn a_profile_writes_every_output_and_calls_the_model_an_estimate() {
     assert_eq!(files, expected);
     let run = run_file(&out);
     assert_valid(&run);
+    // The machine's clock knows what its readings cost: some time, and less than all of it.
+    let sampling = &run["sampling"];
+    assert!(sampling["reads"].as_u64().unwrap() > 0, "{sampling}");
+    for share in ["share", "cpu_share"] {
+        let share = sampling[share].as_f64().unwrap();
+        assert!(share > 0.0 && share < 1.0, "{sampling}");
+    }
+    assert!(sampling["slow_down"].is_object() != sampling["reason"].is_string(), "{sampling}");
     assert_eq!(run["primary_meter"], "modelled");
     assert_eq!(run["network"]["batch"], 2);
     for layer in run["layers"].as_array().unwrap() {

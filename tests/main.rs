@@ -14,5 +14,6 @@ mod onnx;
 mod pictures;
 mod pipeline;
 mod powercap;
+mod sampling;
 mod schema;
 mod support;

@@ -8,6 +8,7 @@ use resvg::usvg::{Node, Options, Rect, Tree, fontdb};
 
 use layerjoule::report::{OKABE_ITO, Picture, Status, pictures, png};
 use layerjoule::stats::Estimate;
+use layerjoule::trace::Sample;
 use layerjoule::units::Joules;
 
 use example::{Example, deep, lenet, ragged, resnet};
@@ -273,9 +274,11 @@ fn absurd_numbers_neither_panic_nor_hang_nor_leave_the_canvas() {
         example.report.kinds[0].energy_j = example.report.layers[0].energy_j;
         example.report.idle.power_w =
             Some(Estimate { value: value.into(), low: value.into(), high: value.into() });
-        for (shift, sample) in example.trace.samples.iter_mut().enumerate().step_by(7) {
-            sample.energy = Joules::new(absurd[(k + shift) % absurd.len()]);
-        }
+        let absurd_sample = |(shift, sample): (usize, Sample)| match shift % 7 {
+            0 => Sample { energy: Joules::new(absurd[(k + shift) % absurd.len()]), ..sample },
+            _ => sample,
+        };
+        example.trace.samples = example.trace.samples.iter().enumerate().map(absurd_sample).collect();
         example.report.meters[0].systematic_relative = Some(value);
         for picture in draw(&example) {
             assert_readable(&picture);

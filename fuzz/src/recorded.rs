@@ -69,15 +69,16 @@ fn show(report: &RunReport, trace: Option<&Trace>, bytes: &[u8]) {
     }
 }
 
-/// The trace survives its file. Its samples all stand in the first window then: the file does not say to which
-/// window one belongs.
+/// The trace survives its file. Its samples all stand in the first window then, and what reading took in none: a
+/// trace does not say to which window they belong.
 fn write_and_read(trace: &Trace) {
     let folder = tempfile::tempdir().expect("there is a temporary folder");
     let path = folder.path().join("trace.jsonl");
     let mut writer = TraceWriter::create(&path, &trace.header).expect("the folder is ours");
-    let mut samples = trace.samples.as_slice();
+    let all: Vec<_> = trace.samples.iter().collect();
+    let mut samples = all.as_slice();
     for span in &trace.spans {
-        writer.window(span, samples).expect("the folder is ours");
+        writer.window(span, samples, None).expect("the folder is ours");
         samples = &[];
     }
     for warning in &trace.warnings {
@@ -96,7 +97,9 @@ fn write_and_read(trace: &Trace) {
     if trace.spans.is_empty() {
         assert!(again.header == trace.header);
     } else {
-        assert!(again == *trace, "a trace that is read and written says something else");
+        let mut expected = trace.clone();
+        expected.sampling = Trace::new(trace.header.clone(), Vec::new()).sampling;
+        assert!(again == expected, "a trace that is read and written says something else");
     }
 }
 

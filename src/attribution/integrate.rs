@@ -20,31 +20,42 @@ pub struct Reading {
     pub edge: f64,
 }
 
-/// What a meter read over a span; none if it has no reading at exactly its edges: nothing is interpolated.
-pub fn reading(trace: &Trace, span: &Span, meter: usize) -> Option<Reading> {
-    let at = |instant| -> Option<Joules> {
-        let first = trace.samples.partition_point(|s| s.at < instant);
-        trace.samples[first..]
-            .iter()
-            .take_while(|s| s.at == instant)
-            .find(|s| s.meter == meter)
-            .map(|s| s.energy)
+/// For each span of a trace: what a meter read over it; none if it has no reading at exactly the span's edges,
+/// for nothing is interpolated.
+pub(super) fn span_energies(trace: &Trace, meter: usize) -> Vec<Option<Joules>> {
+    let samples = &trace.samples;
+    // Spans follow each other in time, and so do samples: each search begins where the last one ended.
+    let mut position = 0;
+    let mut energy_at = |instant| {
+        position = samples.position(position, instant);
+        (position..)
+            .map_while(|at| samples.get(at))
+            .take_while(|sample| sample.at == instant)
+            .find(|sample| sample.meter == meter)
+            .map(|sample| sample.energy)
     };
-    let energy = at(span.end)? - at(span.start)?;
-    let time = span.length();
-    if time <= Seconds::ZERO {
-        return None;
-    }
+    trace
+        .spans
+        .iter()
+        .map(|span| {
+            let (start, end) = (energy_at(span.start), energy_at(span.end));
+            if span.length() > Seconds::ZERO { Some(end? - start?) } else { None }
+        })
+        .collect()
+}
+
+/// A window by one of the trace's meters, with the energy that the meter read.
+pub(super) fn reading(trace: &Trace, span: &Span, meter: usize, energy: Joules) -> Reading {
     // The edges are aligned to the primary meter; another one may be as stale as its own period.
     let own_period = trace.header.meters.get(meter).and_then(|m| m.update_period_s).unwrap_or(Seconds::ZERO);
     let primary = meter == trace.header.primary_meter;
     let edge = if primary || own_period < span.edge_s { span.edge_s } else { own_period };
-    Some(Reading {
+    Reading {
         kind: span.kind,
         round: span.round,
         energy: energy.value(),
-        time: time.value(),
+        time: span.length().value(),
         executions: span.executions,
         edge: edge.value(),
-    })
+    }
 }

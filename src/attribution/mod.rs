@@ -3,24 +3,34 @@
 //! Every quantity is a mean over rounds with Student's t; the formulas are those of JCGM 100:2008 (GUM), in
 //! [`crate::stats::Uncertain`].
 
+mod agreement;
 mod balance;
 mod integrate;
+mod sampling;
 mod signature;
 mod sum;
 
+pub use agreement::{EnergyPair, energy_pairs, family_confidence, null_power};
 pub use balance::{Balance, balance};
-pub use integrate::{Reading, reading};
+pub use integrate::Reading;
+pub use sampling::slow_down;
 pub use signature::{RoundEnergy, SignatureEnergy, work_energy};
 pub use sum::{WorkSum, work_sum};
 
+use std::collections::HashMap;
+
 use crate::stats::Uncertain;
 use crate::trace::{SpanKind, Trace};
+use crate::units::Joules;
 
+use integrate::{reading, span_energies};
 use signature::mean_power;
 
 /// Everything one meter says about a run. Energies in joules, times in seconds, power in watts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attribution {
+    /// Windows that the meter read at both edges.
+    pub windows: usize,
     /// Power with nothing running, before and after the rounds.
     pub idle_power: Option<Uncertain>,
     /// Power with nothing running between rounds, on the warm device.
@@ -35,20 +45,51 @@ pub struct Attribution {
 
 /// Attributes a trace by one of its meters.
 pub fn attribute(trace: &Trace, meter: usize) -> Attribution {
-    let readings: Vec<Reading> = trace.spans.iter().filter_map(|span| reading(trace, span, meter)).collect();
-    let power_of =
-        |kind: SpanKind| mean_power(&readings.iter().filter(|r| r.kind == kind).copied().collect::<Vec<_>>());
-    let active_idle_power = power_of(SpanKind::ActiveIdle);
-    let of_kind = |kind: SpanKind| {
-        let windows: Vec<Reading> = readings.iter().filter(|r| r.kind == kind).copied().collect();
-        work_energy(&windows, active_idle_power)
-    };
+    let windows = Windows::of(trace, meter);
+    let active_idle_power = mean_power(&windows.of_kind(SpanKind::ActiveIdle));
+    let work = |kind: SpanKind| work_energy(&windows.of_kind(kind), active_idle_power);
     let signatures: Vec<SignatureEnergy> =
-        (0..trace.header.signatures.len()).map(|s| of_kind(SpanKind::Replay(s))).collect();
-    let pass = of_kind(SpanKind::Pass);
+        (0..trace.header.signatures.len()).map(|s| work(SpanKind::Replay(s))).collect();
+    let pass = work(SpanKind::Pass);
     let counts = signature_counts(trace);
     let balance = balance(&signatures, &counts, &pass, active_idle_power);
-    Attribution { idle_power: power_of(SpanKind::Idle), active_idle_power, signatures, pass, balance }
+    Attribution {
+        windows: windows.energies.iter().flatten().count(),
+        idle_power: mean_power(&windows.of_kind(SpanKind::Idle)),
+        active_idle_power,
+        signatures,
+        pass,
+        balance,
+    }
+}
+
+/// The windows of a trace by what ran in them, with one meter's energies.
+struct Windows<'a> {
+    trace: &'a Trace,
+    meter: usize,
+    energies: Vec<Option<Joules>>,
+    /// Positions of the spans that the meter read.
+    kinds: HashMap<SpanKind, Vec<u32>>,
+}
+
+impl<'a> Windows<'a> {
+    fn of(trace: &'a Trace, meter: usize) -> Self {
+        let energies = span_energies(trace, meter);
+        let mut kinds: HashMap<SpanKind, Vec<u32>> = HashMap::new();
+        for ((at, span), _) in (0..).zip(&trace.spans).zip(&energies).filter(|(_, energy)| energy.is_some()) {
+            kinds.entry(span.kind).or_default().push(at);
+        }
+        Self { trace, meter, energies, kinds }
+    }
+
+    fn of_kind(&self, kind: SpanKind) -> Vec<Reading> {
+        let spans = self.kinds.get(&kind).map_or(&[][..], Vec::as_slice);
+        let window = |&at: &u32| {
+            let at = at as usize;
+            Some(reading(self.trace, &self.trace.spans[at], self.meter, self.energies[at]?))
+        };
+        spans.iter().filter_map(window).collect()
+    }
 }
 
 /// How many layers of a pass have each signature.

@@ -259,7 +259,7 @@ fn start(
     }
 }
 
-fn schedule(header: &Header) -> Schedule {
+pub(super) fn schedule(header: &Header) -> Schedule {
     let seed = header.options.seed;
     Schedule::new(header.signatures.len(), &header.options, |round, kinds| {
         Rng::stream(Rng::stream(seed, SCHEDULE_STREAM).number(), round as u64).shuffle(kinds);
@@ -300,7 +300,7 @@ fn meter_text(chosen: &Chosen) -> String {
     text
 }
 
-fn header(
+pub(super) fn header(
     options: &ProfileOptions,
     network: &Network,
     plan: &Plan,
@@ -343,6 +343,10 @@ fn device_record(info: &BackendInfo) -> DeviceRecord {
     }
 }
 
+/// Windows of whole passes are as many times as long as those of layers. The pass is what the sum of all layers
+/// is held against, and that sum is the mean of many windows (docs/measuring.md, windows).
+const PASS_WINDOWS: f64 = 5.0;
+
 /// The defaults: windows of ten updates or half a second, whichever is longer; a model has no updates and no
 /// noise of its own, so 0.2 s do. Three rounds after 0.3 s of settling each.
 fn record_options(options: &ProfileOptions, chosen: &Chosen) -> RecordOptions {
@@ -355,10 +359,12 @@ fn record_options(options: &ProfileOptions, chosen: &Chosen) -> RecordOptions {
         rounds: timing.rounds.unwrap_or(3),
         window_s: window,
         window_updates: if modelled { 0 } else { 10 },
-        pass_window_s: window * 2.0,
+        pass_window_s: window * PASS_WINDOWS,
         idle_window_s: window,
         settle_s: timing.settle.unwrap_or(Seconds::new(0.3)),
         warm_up_s: timing.warm_up.unwrap_or(default(3.0, 10.0)),
+        sampling_pairs: 8,
+        sampling_window_s: Seconds::new(0.2),
         seed: options.seed,
     }
 }

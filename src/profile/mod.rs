@@ -4,9 +4,11 @@
 //! calls, and what other programs can call.
 
 mod job;
+mod null;
 mod output;
 mod records;
 
 pub use job::{Hooks, Outcome, ProfileError, ProfileOptions, Timing, profile};
+pub use null::{NullOptions, NullRun, null_run};
 pub use output::{OutputError, RUN_FILE, TRACE_FILE, disagreement, load_run, may_render, write_report};
 pub use records::{layer_records, network_record};

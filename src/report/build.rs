@@ -1,6 +1,6 @@
 //! From a trace to the run report.
 
-use crate::attribution::{Attribution, SignatureEnergy, attribute, reading, signature_counts};
+use crate::attribution::{Attribution, SignatureEnergy, attribute, signature_counts};
 use crate::stats::{Estimate, Uncertain};
 use crate::trace::{LayerRecord, MeterStatus, Trace, Warning};
 use crate::units::Joules;
@@ -9,6 +9,7 @@ use super::kinds::kind_rows;
 use super::run_file::{
     AlsoRow, ClosureRow, IdleRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport, Status,
 };
+use super::sampling::{sampling_row, sampling_warning};
 
 /// Residual beyond which the balance is called open: 3 % of the pass (docs/measuring.md, balance).
 const CLOSURE_LIMIT: f64 = 0.03;
@@ -22,11 +23,12 @@ const WIDE: f64 = 0.2;
 /// Attributes a trace and lays out the result.
 pub fn run_report(trace: &Trace) -> RunReport {
     let header = &trace.header;
-    let primary = attribute(trace, header.primary_meter);
-    let others: Vec<(usize, Attribution)> = (0..header.meters.len())
-        .filter(|&m| m != header.primary_meter && trace.samples.iter().any(|s| s.meter == m))
-        .map(|m| (m, attribute(trace, m)))
+    // Before the primary one, whose windows stay in memory: of others only rows do.
+    let others: Vec<SideMeter> = (0..header.meters.len())
+        .filter(|&m| m != header.primary_meter && trace.samples.has(m))
+        .map(|m| SideMeter::of(trace, m))
         .collect();
+    let primary = attribute(trace, header.primary_meter);
     let sum = layer_sum(trace, &primary);
     let layers: Vec<LayerRow> = header
         .layers
@@ -36,8 +38,13 @@ pub fn run_report(trace: &Trace) -> RunReport {
         .collect();
     let closure = closure_row(trace, &primary);
     let mut warnings = trace.warnings.clone();
-    warnings.extend(trace_warnings(trace));
+    let mut read: Vec<(usize, usize)> = others.iter().map(|meter| (meter.index, meter.windows)).collect();
+    read.push((header.primary_meter, primary.windows));
+    read.sort_unstable();
+    warnings.extend(trace_warnings(trace, &read));
     warnings.extend(row_warnings(&layers, &closure));
+    let sampling = sampling_row(trace);
+    warnings.extend(sampling.as_ref().and_then(sampling_warning));
     RunReport {
         schema: RUN_SCHEMA.to_string(),
         tool: header.tool.clone(),
@@ -56,6 +63,7 @@ pub fn run_report(trace: &Trace) -> RunReport {
             active_power_w: primary.active_idle_power.map(|p| p.estimate()),
         },
         closure: vec![closure],
+        sampling,
         layers,
         warnings,
     }
@@ -120,7 +128,7 @@ fn layer_row(
     index: usize,
     layer: &LayerRecord,
     primary: &Attribution,
-    others: &[(usize, Attribution)],
+    others: &[SideMeter],
     sum: Option<f64>,
 ) -> LayerRow {
     let header = &trace.header;
@@ -134,7 +142,9 @@ fn layer_row(
         energy_dynamic_j: work.and_then(|w| w.dynamic).map(|d| d.estimate()),
         power_w: work.and_then(|w| w.power).map(|p| p.estimate()),
         share: energy.zip(sum).map(|(e, sum)| e.value / sum),
-        also: layer.signature.map_or(Vec::new(), |s| also_rows(trace, s, others)),
+        also: layer
+            .signature
+            .map_or(Vec::new(), |s| others.iter().filter_map(|m| m.rows.get(s).cloned()).collect()),
         status: match header.meters[header.primary_meter].status {
             MeterStatus::Measured => Status::Measured,
             _ => Status::Estimated,
@@ -148,16 +158,25 @@ fn layer_row(
     row
 }
 
-fn also_rows(trace: &Trace, signature: usize, others: &[(usize, Attribution)]) -> Vec<AlsoRow> {
-    let row = |(meter, attribution): &(usize, Attribution)| {
-        let work = &attribution.signatures[signature];
-        AlsoRow {
-            meter: trace.header.meters[*meter].id.clone(),
+/// What a meter other than the primary one says.
+struct SideMeter {
+    index: usize,
+    windows: usize,
+    /// For each signature.
+    rows: Vec<AlsoRow>,
+}
+
+impl SideMeter {
+    fn of(trace: &Trace, index: usize) -> Self {
+        let attribution = attribute(trace, index);
+        let id = &trace.header.meters[index].id;
+        let row = |work: &SignatureEnergy| AlsoRow {
+            meter: id.clone(),
             energy_j: work.energy.map(|e| e.estimate()),
             energy_dynamic_j: work.dynamic.map(|d| d.estimate()),
-        }
-    };
-    others.iter().map(row).collect()
+        };
+        Self { index, windows: attribution.windows, rows: attribution.signatures.iter().map(row).collect() }
+    }
 }
 
 /// A view executes nothing: its bound is zero, and there is no reading to report.
@@ -226,7 +245,9 @@ fn closure_row(trace: &Trace, attribution: &Attribution) -> ClosureRow {
 }
 
 /// What the end of the recording and its surroundings mean for the numbers.
-fn trace_warnings(trace: &Trace) -> Vec<Warning> {
+///
+/// `read` tells for meters how many windows each has read.
+fn trace_warnings(trace: &Trace, read: &[(usize, usize)]) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if !trace.complete {
         let why = trace.ended_by.as_deref().unwrap_or("the program ended unexpectedly");
@@ -235,19 +256,13 @@ fn trace_warnings(trace: &Trace) -> Vec<Warning> {
             format!("the run ended early ({why}); the same command goes on where it stopped"),
         ));
     }
-    for (index, meter) in trace.header.meters.iter().enumerate() {
-        let there = trace.spans.iter().filter(|span| reading(trace, span, index).is_some()).count();
-        if there > 0 && there < trace.spans.len() {
-            warnings.push(Warning::new(
-                "missing_readings",
-                format!(
-                    "{} has no reading in {} of {} windows",
-                    meter.id,
-                    trace.spans.len() - there,
-                    trace.spans.len()
-                ),
-            ));
-        }
+    let all = trace.spans.len();
+    for &(meter, there) in read.iter().filter(|(_, there)| (1..all).contains(there)) {
+        let id = &trace.header.meters[meter].id;
+        warnings.push(Warning::new(
+            "missing_readings",
+            format!("{id} has no reading in {} of {all} windows", all - there),
+        ));
     }
     let Some(environment) = &trace.environment else { return warnings };
     if let Some(share) = environment.other_processes.filter(|&share| share > DISTURBED) {

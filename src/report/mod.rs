@@ -8,6 +8,7 @@ mod kinds;
 mod picture;
 mod read_run;
 mod run_file;
+mod sampling;
 pub mod si;
 mod table;
 
@@ -17,6 +18,7 @@ pub use disagree::first_difference;
 pub use picture::{OKABE_ITO, PICTURE_NAMES, Picture, PictureError, pictures, png};
 pub use read_run::{RunFileError, parse_run};
 pub use run_file::{
-    AlsoRow, ClosureRow, IdleRow, KindRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport, Status,
+    AlsoRow, ClosureRow, IdleRow, KindRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport,
+    SamplingRow, Status,
 };
 pub use table::{TABLE_STYLE, table};

@@ -43,6 +43,9 @@ pub struct RunReport {
     pub idle: IdleRow,
     /// Layers + gaps + residual = measured pass.
     pub closure: Vec<ClosureRow>,
+    /// What reading the meters cost; `null` in files of versions that did not count it.
+    #[serde(default)]
+    pub sampling: Option<SamplingRow>,
     /// What a reader must know.
     pub warnings: Vec<Warning>,
 }
@@ -196,6 +199,26 @@ pub struct IdleRow {
     pub power_w: Option<Estimate<Watts>>,
     /// Between rounds, on the warm device.
     pub active_power_w: Option<Estimate<Watts>>,
+}
+
+/// What reading the meters cost the run. Readings count from the opening edge of a window to its closing one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SamplingRow {
+    /// Readings of all meters inside windows.
+    pub reads: u64,
+    /// Time that they took.
+    pub time_s: Seconds,
+    /// Their share of the windows' time.
+    pub share: Option<f64>,
+    /// Processor time that they took.
+    pub cpu_s: Option<Seconds>,
+    /// Processor time that they took, as a share of one logical processor.
+    pub cpu_share: Option<f64>,
+    /// How many times as long a pass takes when the meter is read as often as in a layer's window as when it is
+    /// read at the edges only.
+    pub slow_down: Option<Estimate<f64>>,
+    /// Why there is no `slow_down`.
+    pub reason: Option<String>,
 }
 
 /// The balance: layers + gaps + residual = measured pass.

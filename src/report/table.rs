@@ -21,6 +21,7 @@ pub fn table(report: &RunReport, most: usize) -> String {
     text.push_str(&kinds(report));
     text.push('\n');
     text.push_str(&balance(report));
+    text.push_str(&sampling(report));
     for warning in &report.warnings {
         text.push_str(&format!("warning ({}): {}\n", warning.code, warning.text));
     }
@@ -154,6 +155,25 @@ fn balance(report: &RunReport) -> String {
         watts(&report.idle.active_power_w)
     ));
     text
+}
+
+fn sampling(report: &RunReport) -> String {
+    let Some(row) = &report.sampling else { return String::new() };
+    let percent = |share: Option<f64>| share.map_or("?".to_string(), |s| format!("{:.3} %", s * 100.0));
+    let slow_down = match (&row.slow_down, &row.reason) {
+        (Some(ratio), _) => format!(
+            "passes take {:+.2} ± {:.2} % longer for it",
+            (ratio.value - 1.0) * 100.0,
+            ratio.half_width() * 100.0
+        ),
+        (None, reason) => format!("slow-down unknown: {}", reason.as_deref().unwrap_or("no reason given")),
+    };
+    let cpu = row.cpu_share.map_or(String::new(), |_| format!(", {} of one CPU", percent(row.cpu_share)));
+    format!(
+        "  sampling  {} readings in {} of the windows' time{cpu}; {slow_down}\n",
+        row.reads,
+        percent(row.share)
+    )
 }
 
 fn new_table<const N: usize>(head: [&str; N], right: &[usize]) -> Table {

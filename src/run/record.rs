@@ -89,26 +89,30 @@ pub fn record(
         progress(done, total, &describe(&trace, request));
         let load = match request.kind {
             SpanKind::Idle | SpanKind::ActiveIdle => Load::Idle,
-            SpanKind::WarmUp | SpanKind::Pass => Load::Pass,
+            // A pass of nothing takes no time, so a window of it waits: the null run.
+            _ if plan.steps.is_empty() => Load::Idle,
+            SpanKind::WarmUp | SpanKind::Pass | SpanKind::Watched | SpanKind::Unwatched => Load::Pass,
             SpanKind::Replay(signature) => {
                 let steps = &plan.signatures[signature].steps;
                 Load::Step(steps[pick(request, steps.len())])
             }
         };
-        match measure(&mut rig, load, lengths(request.kind, &options)) {
+        match measure(&mut rig, load, lengths(request.kind, &options, period)) {
             Ok(window) => {
                 let span = Span {
                     kind: request.kind,
                     round: request.round,
                     start: window.start,
                     end: window.end,
-                    executions: window.executions,
+                    // The waiting of a null run is one execution of nothing.
+                    executions: if plan.steps.is_empty() { 1 } else { window.executions },
                     edge_s: window.edge,
                 };
                 trace.spans.push(span);
-                trace.samples.extend_from_slice(&rig.samples);
+                trace.samples.extend(rig.samples.iter().copied());
+                trace.sampling.add(&span, window.reads);
                 probe.look();
-                if let Err(failed) = writer.window(&span, &rig.samples) {
+                if let Err(failed) = writer.window(&span, &rig.samples, Some(window.reads)) {
                     error = Some(failed.into());
                     break;
                 }
@@ -145,15 +149,34 @@ fn measure(rig: &mut Rig<'_>, load: Load, lengths: Lengths) -> Result<Window, Re
     rig.measure(load, lengths)
 }
 
-fn lengths(kind: SpanKind, options: &RecordOptions) -> Lengths {
-    let settle = options.settle_s;
+/// Samples of the primary meter inside a window, for the power picture.
+const SAMPLES: f64 = 10.0;
+
+/// How long to load and to measure, and how often to read. `period` is the primary meter's.
+fn lengths(kind: SpanKind, options: &RecordOptions, period: Option<Seconds>) -> Lengths {
+    let updates = |n: usize| period.map_or(Seconds::ZERO, |period| period * n as f64);
+    let at_least = |length: Seconds, least: Seconds| if length < least { least } else { length };
+    let window = |length: Seconds, n: usize| {
+        let window = at_least(length, updates(n));
+        Lengths { settle: options.settle_s, window, every: Some(window / SAMPLES) }
+    };
+    let replay = window(options.window_s, options.window_updates);
+    let short = Lengths {
+        settle: options.sampling_window_s / 2.0,
+        window: options.sampling_window_s,
+        every: replay.every,
+    };
     match kind {
-        SpanKind::WarmUp => Lengths { settle: Seconds::ZERO, window: options.warm_up_s, updates: 0 },
-        SpanKind::Replay(_) => Lengths { settle, window: options.window_s, updates: options.window_updates },
-        SpanKind::Pass => Lengths { settle, window: options.pass_window_s, updates: options.window_updates },
-        SpanKind::Idle | SpanKind::ActiveIdle => {
-            Lengths { settle, window: options.idle_window_s, updates: options.window_updates }
+        SpanKind::WarmUp => Lengths { settle: Seconds::ZERO, ..window(options.warm_up_s, 0) },
+        SpanKind::Replay(_) => replay,
+        SpanKind::Pass => {
+            // As many more updates as the window is longer.
+            let times = at_least(options.pass_window_s, options.window_s) / options.window_s;
+            window(options.pass_window_s, (options.window_updates as f64 * times).round() as usize)
         }
+        SpanKind::Idle | SpanKind::ActiveIdle => window(options.idle_window_s, options.window_updates),
+        SpanKind::Watched => short,
+        SpanKind::Unwatched => Lengths { every: None, ..short },
     }
 }
 
@@ -164,6 +187,7 @@ fn describe(trace: &Trace, request: Request) -> String {
         SpanKind::Idle => "idle".to_string(),
         SpanKind::ActiveIdle => format!("round {round}: idle"),
         SpanKind::Pass => format!("round {round}: whole passes"),
+        SpanKind::Watched | SpanKind::Unwatched => "what reading the meter costs".to_string(),
         SpanKind::Replay(signature) => {
             let first = trace.header.layers.iter().find(|l| l.signature == Some(signature));
             format!("round {round}: {}", first.map_or("?", |l| l.name.as_str()))

@@ -7,7 +7,7 @@
 use crate::backend::Executor;
 use crate::clock::{Clock, Instant};
 use crate::meter::{Meter, ReadError};
-use crate::trace::Sample;
+use crate::trace::{Reads, Sample};
 use crate::units::{Joules, Seconds};
 
 use super::record::RecordError;
@@ -16,8 +16,6 @@ use super::record::RecordError;
 const LONGEST_UNREAD: Seconds = Seconds::new(5.0);
 /// The same while settling, where looking costs no window anything.
 const SETTLE_UNREAD: Seconds = Seconds::new(0.05);
-/// Samples of the primary meter inside a window, for the power picture.
-const SAMPLES: f64 = 10.0;
 /// Longest sleep in an idle window: often enough for Ctrl-C, and seldom enough to let the processor sleep.
 const NAP: Seconds = Seconds::new(0.05);
 /// How long a counter may stand still, or be unreadable for a moment, before it is given up.
@@ -39,7 +37,8 @@ pub(super) enum Load {
 pub(super) struct Lengths {
     pub(super) settle: Seconds,
     pub(super) window: Seconds,
-    pub(super) updates: usize,
+    /// Between two readings of the primary meter inside the window; none for the edges only.
+    pub(super) every: Option<Seconds>,
 }
 
 /// A finished window.
@@ -49,6 +48,7 @@ pub(super) struct Window {
     pub(super) end: Instant,
     pub(super) executions: u64,
     pub(super) edge: Seconds,
+    pub(super) reads: Reads,
 }
 
 /// Device, meters and clock while a window is measured.
@@ -67,6 +67,11 @@ pub(super) struct Rig<'a> {
     last_read: Instant,
     /// For each meter: whether it lost energy in the window at hand, so that its difference means nothing.
     lost: Vec<bool>,
+    /// Readings since the window's opening edge, but the latest.
+    reads: Reads,
+    /// The latest reading. It counts as soon as another follows, since the one that closes a window no longer
+    /// lies in it.
+    latest: Reads,
 }
 
 /// A reading of the primary meter with the times around it.
@@ -90,7 +95,8 @@ impl<'a> Rig<'a> {
         // Room for all samples of a window: nothing is allocated while one is open.
         let samples = Vec::with_capacity(256);
         let lost = vec![false; meters.len()];
-        Self { executor, steps, clock, meters, period, samples, stop, last_read, lost }
+        let (reads, latest) = (Reads::NONE, Reads::NONE);
+        Self { executor, steps, clock, meters, period, samples, stop, last_read, lost, reads, latest }
     }
 
     /// Measures one window.
@@ -104,18 +110,15 @@ impl<'a> Rig<'a> {
         let (opening, opened_within) = self.edge(load, burst, None)?;
         let start = opening.before;
         self.lost.fill(false);
+        self.reads = Reads::NONE;
         self.sample_all(start, opening.energy);
         let mut executions = 0u64;
-        let length = match self.period {
-            Some(period) => longer(lengths.window, period * lengths.updates as f64),
-            None => lengths.window,
-        };
+        let length = lengths.window;
         let mut sampled = start;
         let mut now = start;
         while now - start < length {
             if load == Load::Idle {
-                let wake = if length / SAMPLES < NAP { length / SAMPLES } else { NAP };
-                self.nap(wake)?;
+                self.nap(lengths.every.filter(|&every| every < NAP).unwrap_or(NAP))?;
             } else {
                 executions += self.run(load, burst)?;
             }
@@ -123,7 +126,7 @@ impl<'a> Rig<'a> {
             if now - self.last_read > LONGEST_UNREAD {
                 self.read_all(now)?;
             }
-            if now - sampled >= length / SAMPLES {
+            if lengths.every.is_some_and(|every| now - sampled >= every) {
                 sampled = now;
                 if let Some(look) = self.look()?
                     && look.before - start < length
@@ -133,8 +136,10 @@ impl<'a> Rig<'a> {
             }
         }
         let (closing, closed_within) = self.edge(load, burst, Some(&mut executions))?;
+        let reads = self.reads;
         self.sample_all(closing.before, closing.energy);
-        Ok(Window { start, end: closing.before, executions, edge: longer(opened_within, closed_within) })
+        let edge = longer(opened_within, closed_within);
+        Ok(Window { start, end: closing.before, executions, edge, reads })
     }
 
     /// Runs the load until it is in its steady state; the number of executions that make a short burst.
@@ -261,20 +266,32 @@ impl<'a> Rig<'a> {
 
     /// Reads the primary meter; none if the file was just being written.
     fn look(&mut self) -> Result<Option<Look>, RecordError> {
-        let before = self.clock.now();
-        match self.meters[0].1.read(before) {
-            Ok(energy) => Ok(Some(Look { before, after: self.clock.now(), energy })),
-            Err(ReadError::Retry(_)) => Ok(None),
-            Err(error) => Err(RecordError::Meter(error)),
+        match self.read(0) {
+            (before, after, Ok(energy)) => Ok(Some(Look { before, after, energy })),
+            (.., Err(ReadError::Retry(_))) => Ok(None),
+            (.., Err(error)) => Err(RecordError::Meter(error)),
         }
+    }
+
+    /// Reads a meter, with the times before and after, and notes what that took.
+    fn read(&mut self, meter: usize) -> (Instant, Instant, Result<Joules, ReadError>) {
+        // Asking for the processor time takes longer than asking for the time, so it stays outside the edges.
+        let cpu_before = self.clock.thread_time();
+        let before = self.clock.now();
+        let energy = self.meters[meter].1.read(before);
+        let after = self.clock.now();
+        let cpu_s = cpu_before.zip(self.clock.thread_time()).map(|(begin, end)| end - begin);
+        self.reads = self.reads.plus(self.latest);
+        self.latest = Reads { count: 1, time_s: after - before, cpu_s };
+        (before, after, energy)
     }
 
     /// Reads every meter, so that each sees its wraps. Only the primary one's failure ends a window.
     fn read_all(&mut self, now: Instant) -> Result<(), RecordError> {
         self.last_read = now;
         let mut primary = Ok(());
-        for (i, (_, meter)) in self.meters.iter_mut().enumerate() {
-            match meter.read(now) {
+        for i in 0..self.meters.len() {
+            match self.read(i).2 {
                 Ok(_) | Err(ReadError::Retry(_)) => {}
                 Err(error) if i == 0 => primary = Err(RecordError::Meter(error)),
                 Err(_) => self.lost[i] = true,
@@ -289,8 +306,7 @@ impl<'a> Rig<'a> {
         self.last_read = at;
         self.push(self.meters[0].0, at, primary);
         for i in 1..self.meters.len() {
-            let now = self.clock.now();
-            match self.meters[i].1.read(now) {
+            match self.read(i).2 {
                 Ok(energy) if !self.lost[i] => self.push(self.meters[i].0, at, energy),
                 Ok(_) => {}
                 Err(_) => self.lost[i] = true,

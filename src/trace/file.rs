@@ -5,13 +5,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
 use crate::units::Joules;
 
 use super::json;
-use super::{Environment, Header, Sample, Span, SpanKind, Trace, Warning};
+use super::samples::MOST_METERS;
+use super::{Environment, Header, Reads, Sample, Span, SpanKind, Trace, Warning};
 
 /// Format and version of the trace file.
 pub const TRACE_SCHEMA: &str = "layerjoule.trace/1";
@@ -36,6 +38,9 @@ enum Line {
     Window {
         span: Span,
         samples: Vec<(usize, Instant, Joules)>,
+        /// What these and all other readings inside the window took; older traces do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reads: Option<Reads>,
     },
     Warning(Warning),
     End {
@@ -124,14 +129,19 @@ impl TraceWriter {
         Ok(Self { file, path: path.to_path_buf(), length: whole as u64 })
     }
 
-    /// Adds a finished window and the samples up to it.
+    /// Adds a finished window, its samples and what reading the meters took inside it.
     ///
     /// # Errors
     ///
     /// The file cannot be written, for example because the disk is full.
-    pub fn window(&mut self, span: &Span, samples: &[Sample]) -> Result<(), TraceError> {
+    pub fn window(
+        &mut self,
+        span: &Span,
+        samples: &[Sample],
+        reads: Option<Reads>,
+    ) -> Result<(), TraceError> {
         let samples = samples.iter().map(|s| (s.meter, s.at, s.energy)).collect();
-        self.append(&Line::Window { span: *span, samples })
+        self.append(&Line::Window { span: *span, samples, reads })
     }
 
     /// Adds a warning.
@@ -196,28 +206,28 @@ pub fn parse_trace(path: &Path, mut from: impl BufRead) -> Result<Trace, TraceEr
     let malformed =
         |line: usize, reason: String| TraceError::Malformed { path: path.to_path_buf(), line, reason };
     let mut trace: Option<Trace> = None;
-    let mut text = Vec::new();
-    for number in 1.. {
-        text.clear();
-        from.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut text).map_err(io(path, "read"))?;
-        if !text.ends_with(b"\n") {
-            if text.len() as u64 == LONGEST_LINE {
-                let expected = format!("expected a line of at most {LONGEST_LINE} bytes, found a longer one");
-                return Err(malformed(number, expected));
-            }
+    let mut number = 0;
+    loop {
+        let block = whole_lines(&mut from).map_err(io(path, "read"))?;
+        if block.is_empty() {
             break;
         }
-        if trace.is_none() {
-            check_schema(&text).map_err(|reason| malformed(number, reason))?;
-        }
-        let line = parse_line(&text).map_err(|reason| malformed(number, reason))?;
-        match (&mut trace, line) {
-            (None, Line::Header(header)) => {
-                check_header(&header).map_err(|reason| malformed(number, reason))?;
-                trace = Some(Trace::new(*header, Vec::new()));
+        // Numbers take most of the time of reading, and lines do not depend on each other.
+        let parsed: Vec<Result<Line, String>> = block.par_iter().map(|text| parse_line(text)).collect();
+        for (text, line) in block.iter().zip(parsed) {
+            number += 1;
+            if trace.is_none() {
+                check_schema(text).map_err(|reason| malformed(number, reason))?;
             }
-            (Some(trace), line) => add_line(trace, line).map_err(|reason| malformed(number, reason))?,
-            (None, _) => return Err(malformed(number, "expected the header first".to_string())),
+            let line = line.map_err(|reason| malformed(number, reason))?;
+            match (&mut trace, line) {
+                (None, Line::Header(header)) => {
+                    check_header(&header).map_err(|reason| malformed(number, reason))?;
+                    trace = Some(Trace::new(*header, Vec::new()));
+                }
+                (Some(trace), line) => add_line(trace, line).map_err(|reason| malformed(number, reason))?,
+                (None, _) => return Err(malformed(number, "expected the header first".to_string())),
+            }
         }
     }
     trace.ok_or_else(|| malformed(1, "expected a trace header, found none".to_string()))
@@ -225,6 +235,9 @@ pub fn parse_trace(path: &Path, mut from: impl BufRead) -> Result<Trace, TraceEr
 
 /// A line of the file. Lines other than windows, whose keys are all needed, are held to their every key.
 fn parse_line(text: &[u8]) -> Result<Line, String> {
+    if !text.ends_with(b"\n") {
+        return Err(format!("expected a line of at most {LONGEST_LINE} bytes, found a longer one"));
+    }
     let damaged = |e: serde_json::Error| format!("damaged line: column {}: {}", e.column(), json::reason(&e));
     let line: Line = serde_json::from_slice(text).map_err(damaged)?;
     if matches!(line, Line::Window { .. }) {
@@ -237,13 +250,31 @@ fn parse_line(text: &[u8]) -> Result<Line, String> {
     }
 }
 
+/// Bytes after which a block of lines is read no further.
+const BLOCK: usize = 1 << 20;
+
+/// Some of the next lines, none at the end. A last line that was cut short is left out.
+fn whole_lines(reader: &mut impl BufRead) -> std::io::Result<Vec<Vec<u8>>> {
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    while bytes < BLOCK {
+        let mut text = Vec::new();
+        reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut text)?;
+        if !text.ends_with(b"\n") && text.len() as u64 != LONGEST_LINE {
+            break;
+        }
+        bytes += text.len();
+        lines.push(text);
+    }
+    Ok(lines)
+}
+
 fn add_line(trace: &mut Trace, line: Line) -> Result<(), String> {
     if trace.complete {
         return Err("expected nothing after the end, found a line; two recordings are mixed".to_string());
     }
     match line {
         Line::Header(_) => return Err("a second header".to_string()),
-        Line::Window { span, samples } => {
+        Line::Window { span, samples, reads } => {
             let meters = trace.header.meters.len();
             if let Some((meter, ..)) = samples.iter().find(|(meter, ..)| *meter >= meters) {
                 return Err(format!("sample of meter {meter}, but the header lists {meters}"));
@@ -251,6 +282,9 @@ fn add_line(trace: &mut Trace, line: Line) -> Result<(), String> {
             check_span(trace, &span)?;
             check_samples(trace, &samples)?;
             trace.spans.push(span);
+            if let Some(reads) = reads {
+                trace.sampling.add(&span, reads);
+            }
             let sample = |(meter, at, energy)| Sample { meter, at, energy };
             trace.samples.extend(samples.into_iter().map(sample));
         }
@@ -286,7 +320,7 @@ fn check_span(trace: &Trace, span: &Span) -> Result<(), String> {
 
 /// Readings stand in order of time, and are energies that a meter can have read.
 fn check_samples(trace: &Trace, samples: &[(usize, Instant, Joules)]) -> Result<(), String> {
-    let mut before = trace.samples.last().map(|sample| sample.at).unwrap_or_default();
+    let mut before = trace.samples.latest().unwrap_or_default();
     for &(_, at, energy) in samples {
         if at < before {
             let (at, before) = (at.nanos(), before.nanos());
@@ -311,6 +345,9 @@ fn limited(what: &str, value: f64, most: f64) -> Result<(), String> {
 /// Indices that later code relies on.
 fn check_header(header: &Header) -> Result<(), String> {
     let (meters, signatures) = (header.meters.len(), header.signatures.len());
+    if meters > MOST_METERS {
+        return Err(format!("meters: expected at most {MOST_METERS}, found {meters}"));
+    }
     if header.primary_meter >= meters {
         return Err(format!("primary meter: expected below {meters}, found {}", header.primary_meter));
     }

@@ -7,10 +7,12 @@ mod environment;
 mod file;
 pub(crate) mod json;
 mod record;
+mod samples;
 
 pub use environment::{Environment, WeightsAndInput};
 pub use file::{TRACE_SCHEMA, TraceError, TraceWriter, parse_trace, read_trace};
 pub use record::{
-    Coverage, DeviceRecord, Header, LayerRecord, MeterKind, MeterRecord, MeterStatus, NetworkRecord,
-    RecordOptions, Sample, Span, SpanKind, Tool, Trace, Warning,
+    Coverage, DeviceRecord, Header, LayerRecord, MeterKind, MeterRecord, MeterStatus, NetworkRecord, Reads,
+    RecordOptions, Sample, Sampling, Span, SpanKind, Tool, Trace, Warning,
 };
+pub use samples::Samples;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Instant;
 use crate::units::{Joules, Seconds};
 
-use super::Environment;
+use super::{Environment, Samples};
 
 /// The program that wrote a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -169,6 +169,12 @@ pub struct RecordOptions {
     pub settle_s: Seconds,
     /// Load before the first window.
     pub warm_up_s: Seconds,
+    /// Most pairs of short windows, one read as usual and one at its edges only, that show what reading costs.
+    #[serde(default)]
+    pub sampling_pairs: usize,
+    /// Length of such a window.
+    #[serde(default)]
+    pub sampling_window_s: Seconds,
     /// Seed of schedule, weights and input.
     pub seed: u64,
 }
@@ -239,6 +245,10 @@ pub enum SpanKind {
     Replay(usize),
     /// Whole passes.
     Pass,
+    /// Whole passes for a short while, read as often as a replay; the round is the number of the pair.
+    Watched,
+    /// The same, read at the edges only.
+    Unwatched,
 }
 
 /// A measured stretch of time, aligned to changes of the primary meter's reading.
@@ -266,6 +276,48 @@ impl Span {
     }
 }
 
+/// What it took to read meters.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Reads {
+    /// Readings of all meters.
+    pub count: u64,
+    /// Time from before to after each.
+    pub time_s: Seconds,
+    /// Processor time of the thread that reads; none by a virtual clock.
+    pub cpu_s: Option<Seconds>,
+}
+
+impl Reads {
+    /// No readings.
+    pub const NONE: Self = Self { count: 0, time_s: Seconds::ZERO, cpu_s: Some(Seconds::ZERO) };
+
+    /// These and others.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            count: self.count + other.count,
+            time_s: self.time_s + other.time_s,
+            cpu_s: self.cpu_s.zip(other.cpu_s).map(|(a, b)| a + b),
+        }
+    }
+}
+
+/// What sampling took inside the windows of a recording.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Length of all windows whose readings are counted.
+    pub windows_s: Seconds,
+    /// Readings between the edges of these windows.
+    pub reads: Reads,
+}
+
+impl Sampling {
+    /// Adds the readings of one more window.
+    pub fn add(&mut self, span: &Span, reads: Reads) {
+        self.windows_s += span.length();
+        self.reads = self.reads.plus(reads);
+    }
+}
+
 /// A reading of a cumulative meter, wraps undone.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
@@ -285,7 +337,9 @@ pub struct Trace {
     /// Measured stretches, in order of time.
     pub spans: Vec<Span>,
     /// Readings, in order of time.
-    pub samples: Vec<Sample>,
+    pub samples: Samples,
+    /// What reading the meters took.
+    pub sampling: Sampling,
     /// What a reader must know that the numbers do not show.
     pub warnings: Vec<Warning>,
     /// The surroundings when the run ended.
@@ -302,7 +356,8 @@ impl Trace {
         Self {
             header,
             spans: Vec::new(),
-            samples: Vec::new(),
+            samples: Samples::default(),
+            sampling: Sampling { windows_s: Seconds::ZERO, reads: Reads::NONE },
             warnings,
             environment: None,
             complete: false,

@@ -126,10 +126,11 @@ pub(super) fn trace_bytes(trace: &Trace) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace.jsonl");
     let mut writer = TraceWriter::create(&path, &trace.header).unwrap();
+    let samples: Vec<_> = trace.samples.iter().collect();
     let mut written = 0;
     for span in &trace.spans {
-        let end = trace.samples.partition_point(|sample| sample.at <= span.end);
-        writer.window(span, &trace.samples[written..end]).unwrap();
+        let end = samples.partition_point(|sample| sample.at <= span.end);
+        writer.window(span, &samples[written..end], None).unwrap();
         written = end;
     }
     for warning in &trace.warnings {
@@ -192,7 +193,7 @@ fn made() -> Vec<(Reader, &'static str, Vec<u8>)> {
     let trace = small_trace();
     let mut unfinished = trace.clone();
     unfinished.spans.truncate(6);
-    unfinished.samples.truncate(24);
+    unfinished.samples = trace.samples.iter().take(24).collect();
     unfinished.complete = false;
     unfinished.ended_by = Some("stopped by the user".into());
     vec![

@@ -302,8 +302,10 @@ fn a_run_file_that_its_trace_contradicts_is_named_and_the_trace_is_shown() {
     assert_eq!((code, quiet.as_str()), (0, ""));
     // A reading of the trace is edited: the 10.1 J of the last window but one become 11.1 J.
     let mut edited = small_trace();
-    let at = edited.samples.len() - 5;
-    edited.samples[at - 1].energy += layerjoule::units::Joules::new(1.0);
+    let mut samples: Vec<_> = edited.samples.iter().collect();
+    let at = samples.len() - 5;
+    samples[at - 1].energy += layerjoule::units::Joules::new(1.0);
+    edited.samples = samples.into_iter().collect();
     let (code, _, note) = report_of(&[("trace.jsonl", &trace_bytes(&edited)), ("run.json", &run)]);
     assert_eq!(code, 0);
     assert_says(&note, &["note: ", "run.json: ", "the trace beside it gives another number"]);

@@ -7,7 +7,7 @@ use layerjoule::report::{ClosureRow, IdleRow, KindRow, LayerRow, Method, PassRow
 use layerjoule::stats::{Estimate, Rng};
 use layerjoule::trace::{
     DeviceRecord, Environment, Header, LayerRecord, MeterKind, MeterRecord, MeterStatus, NetworkRecord,
-    RecordOptions, Sample, Span, SpanKind, Tool, Trace,
+    Reads, RecordOptions, Sample, Sampling, Span, SpanKind, Tool, Trace,
 };
 use layerjoule::units::{Joules, Seconds, Watts};
 
@@ -264,6 +264,7 @@ fn example(name: &str, lines: &[Line], rounds: usize, windows: &[f64]) -> Exampl
             energy_per_image_j: None,
         }],
         idle: IdleRow { power_w: Some(around(31.0, 0.4)), active_power_w: Some(around(38.0, 0.3)) },
+        sampling: None,
         closure: vec![ClosureRow {
             phase: Phase::Forward,
             sum_of_layers_j: Some(around(total, total * 0.012)),
@@ -385,6 +386,8 @@ fn trace(
             idle_window_s: Seconds::new(0.5),
             settle_s: Seconds::new(0.05),
             warm_up_s: Seconds::new(1.0),
+            sampling_pairs: 0,
+            sampling_window_s: Seconds::ZERO,
             seed: 1,
         },
     };
@@ -405,11 +408,12 @@ fn trace(
     Trace {
         header,
         spans: tape.spans,
-        samples: tape.samples,
+        samples: tape.samples.into_iter().collect(),
         warnings: vec![],
         environment: None,
         complete: true,
         ended_by: None,
+        sampling: Sampling { windows_s: Seconds::ZERO, reads: Reads::NONE },
     }
 }
 

@@ -206,6 +206,8 @@ pub(crate) fn header(plan: &Plan, period: f64, rounds: usize) -> Header {
             idle_window_s: Seconds::new(0.5),
             settle_s: Seconds::new(0.3),
             warm_up_s: Seconds::new(1.0),
+            sampling_pairs: 0,
+            sampling_window_s: Seconds::ZERO,
             seed: 1,
         },
     }

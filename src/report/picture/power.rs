@@ -54,7 +54,9 @@ pub(super) struct Step {
 /// Windows by round, each round cut into lanes of about equal numbers of windows. Idle windows before and after
 /// the rounds, and the warm-up, stand with the round beside them.
 pub(super) fn lanes(trace: &Trace) -> Vec<Lane<'_>> {
-    let mut spans: Vec<&Span> = trace.spans.iter().filter(|s| s.end > s.start).collect();
+    // The short windows that show what reading costs belong to no round.
+    let shown = |s: &&Span| s.end > s.start && !matches!(s.kind, SpanKind::Watched | SpanKind::Unwatched);
+    let mut spans: Vec<&Span> = trace.spans.iter().filter(shown).collect();
     spans.sort_by_key(|s| s.start);
     let mut lanes = vec![];
     let beside = |span: &Span| matches!(span.kind, SpanKind::Idle | SpanKind::WarmUp);
