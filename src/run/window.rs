@@ -63,6 +63,8 @@ pub(super) struct Rig<'a> {
     /// Readings since the last finished window.
     pub(super) samples: Vec<Sample>,
     pub(super) stop: &'a dyn Fn() -> bool,
+    /// Longest time between two looks at all meters.
+    unread: Seconds,
     /// When all meters were last read.
     last_read: Instant,
     /// For each meter: whether it lost energy in the window at hand, so that its difference means nothing.
@@ -90,7 +92,8 @@ impl<'a> Rig<'a> {
         // Room for all samples of a window: nothing is allocated while one is open.
         let samples = Vec::with_capacity(256);
         let lost = vec![false; meters.len()];
-        Self { executor, steps, clock, meters, period, samples, stop, last_read, lost }
+        let unread = longest_unread(meters);
+        Self { executor, steps, clock, meters, period, samples, stop, unread, last_read, lost }
     }
 
     /// Measures one window.
@@ -120,7 +123,7 @@ impl<'a> Rig<'a> {
                 executions += self.run(load, burst)?;
             }
             now = self.clock.now();
-            if now - self.last_read > LONGEST_UNREAD {
+            if now - self.last_read > self.unread {
                 self.read_all(now)?;
             }
             if now - sampled >= length / SAMPLES {
@@ -207,6 +210,9 @@ impl<'a> Rig<'a> {
             if self.clock.now() - begin > patience {
                 return Err(RecordError::Still { seconds: patience.value() });
             }
+            if self.clock.now() - self.last_read > self.unread {
+                self.read_all(self.clock.now())?;
+            }
             let ran = self.run(load, burst)?;
             if let Some(executions) = executions.as_deref_mut() {
                 *executions += ran;
@@ -252,7 +258,7 @@ impl<'a> Rig<'a> {
 
     /// Launches one step of a pass and reads all meters when nobody has for long.
     fn launch(&mut self, step: usize) -> Result<(), RecordError> {
-        if self.clock.now() - self.last_read > LONGEST_UNREAD {
+        if self.clock.now() - self.last_read > self.unread {
             self.executor.sync()?;
             self.read_all(self.clock.now())?;
         }
@@ -301,6 +307,13 @@ impl<'a> Rig<'a> {
     fn push(&mut self, meter: usize, at: Instant, energy: Joules) {
         self.samples.push(Sample { meter, at, energy });
     }
+}
+
+/// How often the meters must be looked at: power readings a fifth of their longest gap apart, which is their period;
+/// counters seldom.
+fn longest_unread(meters: &[(usize, Box<dyn Meter>)]) -> Seconds {
+    let gaps = meters.iter().filter_map(|(_, meter)| meter.longest_gap());
+    gaps.map(|gap| gap / 5.0).fold(LONGEST_UNREAD, |a, b| if b < a { b } else { a })
 }
 
 fn longer(a: Seconds, b: Seconds) -> Seconds {
