@@ -8,8 +8,11 @@
 mod architecture;
 mod cli;
 mod conformance;
+mod doctor;
+mod hwmon;
 mod networks;
 mod onnx;
+mod perf;
 mod pictures;
 mod pipeline;
 mod powercap;

@@ -209,7 +209,9 @@ mod tests {
         let mut candidates = [counter(PERF_ID, 50.0), counter(POWERCAP_ID, 51.0)];
         compare_counters(&mut candidates, &ManualClock::default());
         for candidate in &candidates {
-            let [note] = &candidate.notes[..] else { panic!("{}: {:?}", candidate.record.id, candidate.notes) };
+            let [note] = &candidate.notes[..] else {
+                panic!("{}: {:?}", candidate.record.id, candidate.notes)
+            };
             assert_eq!(note.code, "counters_disagree");
             assert!(note.text.contains("50.0000 J") && note.text.contains("51.0000 J"), "{}", note.text);
         }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::cpu_identity::CpuIdentity;
+
 /// The surroundings of this process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Host {
@@ -22,7 +24,7 @@ impl Host {
     pub fn read(proc_root: &Path) -> Self {
         let text = |name: &str| std::fs::read_to_string(proc_root.join(name)).unwrap_or_default();
         Self {
-            virtual_machine: is_virtual(&text("cpuinfo")),
+            virtual_machine: CpuIdentity::from_cpuinfo(&text("cpuinfo")).hypervisor,
             container: container(&text("1/cgroup")),
             root: runs_as_root(&text("self/status")),
             perf_event_paranoid: text("sys/kernel/perf_event_paranoid").trim().parse().ok(),
@@ -34,12 +36,6 @@ impl Host {
     pub fn around(&self) -> Option<String> {
         self.container.clone().or_else(|| self.virtual_machine.then(|| "virtual machine".to_string()))
     }
-}
-
-/// The flag that x86 hypervisors set; ARM does not say.
-fn is_virtual(cpuinfo: &str) -> bool {
-    let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
-    flags.split_whitespace().any(|flag| flag == "hypervisor")
 }
 
 /// The effective user is the second number of `Uid:` (proc_pid_status(5)).
@@ -61,12 +57,6 @@ fn container(cgroup: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_hypervisor_flag_makes_a_virtual_machine() {
-        assert!(is_virtual("processor\t: 0\nflags\t\t: fpu hypervisor lahf_lm\n"));
-        assert!(!is_virtual("flags\t\t: fpu lahf_lm\nbugs\t\t: hypervisor\n"));
-    }
 
     #[test]
     fn root_is_known_by_its_effective_number() {

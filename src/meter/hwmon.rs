@@ -327,7 +327,8 @@ impl Chip {
             let input = self.path(&format!("power{n}_input"));
             let average = input.is_none();
             let file = input.unwrap_or_else(|| self.folder.join(format!("power{n}_average")));
-            let interval = if average { format!("power{n}_average_interval") } else { "update_interval".into() };
+            let interval =
+                if average { format!("power{n}_average_interval") } else { "update_interval".into() };
             let label = self.text(&format!("power{n}_label"));
             let role = if self.name == "power_meter" { Role::Total } else { Role::Other };
             let period = self.milliseconds(&interval);

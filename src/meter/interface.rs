@@ -58,14 +58,7 @@ pub struct MeterCandidate {
 impl MeterCandidate {
     /// A meter that works.
     pub fn working(record: MeterRecord, meter: Box<dyn Meter>) -> Self {
-        Self {
-            record,
-            meter: Some(meter),
-            twin: None,
-            resolution: None,
-            refusal: None,
-            notes: Vec::new(),
-        }
+        Self { record, meter: Some(meter), twin: None, resolution: None, refusal: None, notes: Vec::new() }
     }
 
     /// A meter that cannot be used, with the reason and what mends it.
@@ -73,14 +66,7 @@ impl MeterCandidate {
         let mut record = record(id, scope, kind);
         record.status = MeterStatus::Unavailable;
         record.reason = Some(refusal.to_string());
-        Self {
-            record,
-            meter: None,
-            twin: None,
-            resolution: None,
-            refusal: Some(refusal),
-            notes: Vec::new(),
-        }
+        Self { record, meter: None, twin: None, resolution: None, refusal: Some(refusal), notes: Vec::new() }
     }
 
     /// Makes the meter unavailable.

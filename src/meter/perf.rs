@@ -138,9 +138,8 @@ fn check_formats(folder: &Path) -> Result<(), String> {
         let format = text(&path)?;
         let bits = format.split_once(':').map(|(_, bits)| bits.split_once('-').unwrap_or((bits, bits)));
         let number = |text: &str| text.parse::<u32>().ok().filter(|&bit| bit < 64);
-        let fits = bits.is_some_and(|(low, high)| {
-            number(low).zip(number(high)).is_some_and(|(low, high)| low <= high)
-        });
+        let fits = bits
+            .is_some_and(|(low, high)| number(low).zip(number(high)).is_some_and(|(low, high)| low <= high));
         if !fits {
             return Err(format!(
                 "{}: expected bits such as config:0-7, found \"{}\"",

@@ -22,7 +22,10 @@ pub fn powercap_meters(sysfs_root: &Path) -> Vec<MeterCandidate> {
     let found = match find_zones(&class) {
         Ok(found) => found,
         Err(error) => {
-            return vec![no_package(Refusal::new(Cause::NoPowercap, format!("{}: {error}", class.display())))];
+            return vec![no_package(Refusal::new(
+                Cause::NoPowercap,
+                format!("{}: {error}", class.display()),
+            ))];
         }
     };
     let mut candidates = Vec::new();
@@ -78,7 +81,9 @@ fn find_zones(class: &Path) -> std::io::Result<Zones> {
         let name = match text(&folder.join("name")) {
             Ok(name) => name,
             Err(error) => {
-                found.skipped.push(format!("powercap zone {zone} is left out, since it has no name: {error}"));
+                found
+                    .skipped
+                    .push(format!("powercap zone {zone} is left out, since it has no name: {error}"));
                 continue;
             }
         };

@@ -148,7 +148,9 @@ fn file_denied(path: &std::path::Path, host: &Host) -> Vec<Mend> {
         ),
     ];
     if host.container.is_some() {
-        mends.push(nothing("in a container, do this on the host; root of a container is not root of the host"));
+        mends.push(nothing(
+            "in a container, do this on the host; root of a container is not root of the host",
+        ));
     }
     mends
 }
@@ -163,7 +165,10 @@ fn perf_denied(host: &Host) -> Vec<Mend> {
                 format!("{engine} run --cap-add PERFMON ..."),
                 "starts the container with the right to count on whole processors",
             ),
-            command("sudo sysctl kernel.perf_event_paranoid=0", "on the host: for all users until the next boot"),
+            command(
+                "sudo sysctl kernel.perf_event_paranoid=0",
+                "on the host: for all users until the next boot",
+            ),
         ];
     }
     let program = host.executable.as_ref().map_or("layerjoule".into(), |path| path.to_string_lossy());
@@ -221,13 +226,14 @@ mod tests {
             commands(&Cause::NoPowercap, &host("docker"))[0],
             "docker run --security-opt systempaths=unconfined ..."
         );
-        assert!(commands(&Cause::NoPowercap, &host("podman"))[0].contains("unmask=/sys/devices/virtual/powercap"));
+        assert!(
+            commands(&Cause::NoPowercap, &host("podman"))[0].contains("unmask=/sys/devices/virtual/powercap")
+        );
     }
 
     #[test]
     fn nothing_is_promised_in_a_virtual_machine() {
-        let host =
-            Host { virtual_machine: true, container: Some("docker".to_string()), ..Host::default() };
+        let host = Host { virtual_machine: true, container: Some("docker".to_string()), ..Host::default() };
         for cause in [Cause::NoPowercap, Cause::NoPerfPmu] {
             assert!(commands(&cause, &host).is_empty());
             assert!(mends(&cause, &host)[0].effect.contains("virtual machine"));

@@ -50,8 +50,7 @@ impl Watch {
     }
 
     fn period(&self) -> Seconds {
-        let mut periods: Vec<f64> =
-            self.changes.windows(2).map(|pair| (pair[1] - pair[0]).value()).collect();
+        let mut periods: Vec<f64> = self.changes.windows(2).map(|pair| (pair[1] - pair[0]).value()).collect();
         periods.sort_by(f64::total_cmp);
         Seconds::new(periods[periods.len() / 2])
     }

@@ -89,7 +89,7 @@ impl SystemProbe {
     }
 
     /// Processor time of other processes as a share of all processor time since the start.
-    fn other_processes(&self) -> Option<f64> {
+    pub(super) fn other_processes(&self) -> Option<f64> {
         let (busy_then, all_then) = self.busy_at_start?;
         let (busy, all) = machine_time(&self.at.proc_root)?;
         let passed = all - all_then;
