@@ -84,7 +84,7 @@ fn amd_has_packages_and_sometimes_cores() {
     let Some(apu) = meters_of("amd-apu-package-core") else { return };
     let Some(package_only) = meters_of("amd-package-only") else { return };
     let package = pair("rapl-powercap", "CPU package");
-    assert_eq!(package_only, [package.clone()]);
+    assert_eq!(package_only, std::slice::from_ref(&package));
     assert_eq!(apu, [package, pair("rapl-powercap:core", "CPU cores (part of the package)")]);
 }
 

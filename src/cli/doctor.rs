@@ -172,7 +172,10 @@ impl Diagnosis {
         page.line("\nWhat disturbs a measurement");
         for finding in findings {
             page.paragraph(2, 2, &finding.what);
-            page.mend("", finding.command.as_deref(), finding.means);
+            page.paragraph(6, 6, finding.means);
+            if let Some(command) = finding.command {
+                page.line(&format!("      $ {command}"));
+            }
         }
     }
 }

@@ -210,8 +210,9 @@ impl<'a> Rig<'a> {
             if self.clock.now() - begin > patience {
                 return Err(RecordError::Still { seconds: patience.value() });
             }
+            // The primary meter is looked at here all the time, and a change must not be seen by anyone else.
             if self.clock.now() - self.last_read > self.unread {
-                self.read_all(self.clock.now())?;
+                self.read_others(self.clock.now());
             }
             let ran = self.run(load, burst)?;
             if let Some(executions) = executions.as_deref_mut() {
@@ -256,9 +257,12 @@ impl<'a> Rig<'a> {
         Ok(())
     }
 
-    /// Launches one step of a pass and reads all meters when nobody has for long.
+    /// Launches one step of a pass and reads all meters when nobody has for long: twice as long as between passes,
+    /// where a change of the primary meter is seen by those who wait for it.
     fn launch(&mut self, step: usize) -> Result<(), RecordError> {
-        if self.clock.now() - self.last_read > self.unread {
+        let unread = self.unread * 2.0;
+        let unread = if unread < LONGEST_UNREAD { unread } else { LONGEST_UNREAD };
+        if self.clock.now() - self.last_read > unread {
             self.executor.sync()?;
             self.read_all(self.clock.now())?;
         }
@@ -277,16 +281,21 @@ impl<'a> Rig<'a> {
 
     /// Reads every meter, so that each sees its wraps. Only the primary one's failure ends a window.
     fn read_all(&mut self, now: Instant) -> Result<(), RecordError> {
+        self.read_others(now);
+        match self.meters[0].1.read(now) {
+            Ok(_) | Err(ReadError::Retry(_)) => Ok(()),
+            Err(error) => Err(RecordError::Meter(error)),
+        }
+    }
+
+    /// Reads every meter but the primary one.
+    fn read_others(&mut self, now: Instant) {
         self.last_read = now;
-        let mut primary = Ok(());
-        for (i, (_, meter)) in self.meters.iter_mut().enumerate() {
-            match meter.read(now) {
-                Ok(_) | Err(ReadError::Retry(_)) => {}
-                Err(error) if i == 0 => primary = Err(RecordError::Meter(error)),
-                Err(_) => self.lost[i] = true,
+        for (i, (_, meter)) in self.meters.iter_mut().enumerate().skip(1) {
+            if !matches!(meter.read(now), Ok(_) | Err(ReadError::Retry(_))) {
+                self.lost[i] = true;
             }
         }
-        primary
     }
 
     /// Gives every meter a sample of exactly this edge. A side meter that failed has none; the report counts
