@@ -139,7 +139,14 @@ impl Diagnosis {
         if let Some(refusal) = &meter.refusal {
             page.entry("why", &refusal.text);
         }
-        for mend in self.mends(meter) {
+        let mends = self.mends(meter);
+        let shown = |earlier: &&MeterCandidate| !mends.is_empty() && self.mends(earlier) == mends;
+        let before = self.meters.iter().take_while(|m| m.record.id != record.id);
+        if let Some(earlier) = { before }.find(shown) {
+            page.entry("mend", &format!("as for {}", earlier.record.id));
+            return;
+        }
+        for mend in mends {
             page.mend("mend", mend.command.as_deref(), &mend.effect);
         }
     }
