@@ -9,8 +9,8 @@ const JOINED_PERIODS: f64 = 5.0;
 /// The time between two readings was too long to join them.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error(
-    "{seconds:.2} s between two power readings, at most {most:.2} s can be joined; work that keeps the program \
-     longer, such as a large layer, needs a smaller --batch with this meter"
+    "{seconds:.2} s between two power readings, at most {most:.2} s can be joined; other busy processes hold the \
+     program up (`layerjoule doctor` names them), or a layer takes that long and needs a smaller --batch"
 )]
 pub(super) struct Gap {
     seconds: f64,
