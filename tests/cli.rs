@@ -230,9 +230,10 @@ fn a_damaged_trace_is_refused_with_its_line() {
     profile(&network, &out, &["--budget", "1ms"]).code(3);
     let path = out.join("trace.jsonl");
     let text = fs::read_to_string(&path).unwrap();
-    for (from, to) in
-        [("\"primary_meter\":1", "\"primary_meter\":9"), ("\"signature\":0", "\"signature\":99")]
-    {
+    // How many meters come before the modelled one depends on the machine.
+    let primary = layerjoule::trace::read_trace(&path).unwrap().header.primary_meter;
+    let primary = format!("\"primary_meter\":{primary}");
+    for (from, to) in [(primary.as_str(), "\"primary_meter\":999"), ("\"signature\":0", "\"signature\":99")] {
         assert!(text.contains(from));
         fs::write(&path, text.replacen(from, to, 1)).unwrap();
         let assert = layerjoule().arg("report").arg(&out).assert().code(2);
@@ -342,7 +343,7 @@ fn doctor_gives_the_reason_against_each_meter() {
     let assert = layerjoule().args(["doctor", "--sysfs-root"]).arg(dir.path()).assert().success();
     let text = stdout(&assert);
     assert!(
-        text.contains("rapl-powercap: does not work") && text.contains("modprobe intel_rapl_msr"),
+        text.contains("rapl-powercap: does not work") && text.contains("class/powercap: No such file"),
         "{text}"
     );
     assert!(text.contains("modelled: works, ESTIMATES only"));

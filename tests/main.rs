@@ -8,9 +8,12 @@
 mod architecture;
 mod cli;
 mod conformance;
+mod doctor;
+mod hwmon;
 mod mutation;
 mod networks;
 mod onnx;
+mod perf;
 mod pictures;
 mod pipeline;
 mod powercap;

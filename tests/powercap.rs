@@ -3,17 +3,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use layerjoule::clock::Instant;
 use layerjoule::clock::MonotonicClock;
-use layerjoule::meter::{MeterChoice, choose, host_meters, powercap_meters};
+use layerjoule::meter::{
+    Meter, MeterCandidate, MeterChoice, POWERCAP_ID, ReadError, choose, host_meters, powercap_meters,
+};
 use layerjoule::trace::{MeterStatus, SpanKind};
+use layerjoule::units::{Joules, Seconds};
 
 use crate::support::injected::{Injector, Tree};
-use crate::support::program::{alone, layerjoule, lenet, shared_data};
+use crate::support::program::{alone, copy_tree, layerjoule, lenet, make_unreadable, shared_data};
 
 /// Ids and scopes of what a tree offers.
 fn meters_of(tree: &str) -> Option<Vec<(String, String)>> {
     let root = shared_data(&format!("powercap/{tree}"))?;
-    let record = |c: layerjoule::meter::MeterCandidate| {
+    let record = |c: MeterCandidate| {
         assert!(c.meter.is_some(), "{}: {:?}", c.record.id, c.record.reason);
         (c.record.id, c.record.scope)
     };
@@ -51,24 +55,168 @@ fn zones_seen_twice_count_once_and_parts_are_never_added() {
 }
 
 #[test]
-fn the_wrap_table_is_reproduced_through_the_files() {
+fn a_hexadecimal_zone_is_a_package_like_any_other() {
+    let Some(meters) = meters_of("procfs-desktop-core") else { return };
+    assert_eq!(
+        meters,
+        [
+            pair("rapl-powercap", "CPU package, sum of 2"),
+            pair("rapl-powercap:core", "CPU cores (part of the package)"),
+        ]
+    );
+}
+
+#[test]
+fn psys_between_two_packages_is_added_to_none() {
+    let Some(meters) = meters_of("intel-server-spr-psys") else { return };
+    assert_eq!(
+        meters,
+        [
+            pair("rapl-powercap", "CPU package, sum of 2"),
+            pair("rapl-powercap:dram", "memory of the CPU package, sum of 2"),
+            pair("rapl-powercap:psys", "whole platform (contains the packages)"),
+        ]
+    );
+}
+
+#[test]
+fn amd_has_packages_and_sometimes_cores() {
+    let Some(apu) = meters_of("amd-apu-package-core") else { return };
+    let Some(package_only) = meters_of("amd-package-only") else { return };
+    let package = pair("rapl-powercap", "CPU package");
+    assert_eq!(package_only, std::slice::from_ref(&package));
+    assert_eq!(apu, [package, pair("rapl-powercap:core", "CPU cores (part of the package)")]);
+}
+
+#[test]
+fn the_step_of_a_counter_follows_from_its_range() {
+    let Some(root) = shared_data("powercap/intel-server-spr-psys") else { return };
+    // 61.035 uJ, 15.3 uJ and 1 J: the units from which the kernel computed the ranges.
+    let steps: Vec<f64> =
+        powercap_meters(&root).iter().map(|c| c.resolution.unwrap().value() * 1e6).collect();
+    for (step, expected) in steps.iter().zip([61.035, 15.3, 1e6]) {
+        assert!((step / expected - 1.0).abs() < 1e-3, "{steps:?}");
+    }
+}
+
+fn at(seconds: f64) -> Instant {
+    Instant::default() + Seconds::new(seconds)
+}
+
+/// The meter of the zone's domain in a copy of its tree, and the zone's counter.
+fn zone_of_copy(tree: &str, zone: &str, to: &Path) -> Option<(Box<dyn Meter>, PathBuf)> {
+    copy_tree(&shared_data(&format!("powercap/{tree}"))?, to);
+    let zone = to.join("class/powercap").join(zone);
+    let name = fs::read_to_string(zone.join("name")).unwrap();
+    let id = match name.trim() {
+        package if package.starts_with("package-") => POWERCAP_ID.to_string(),
+        part => format!("{POWERCAP_ID}:{part}"),
+    };
+    let candidate = powercap_meters(to).into_iter().find(|c| c.record.id == id).unwrap();
+    Some((candidate.meter.unwrap(), zone.join("energy_uj")))
+}
+
+#[test]
+fn the_wrap_table_is_reproduced_in_its_own_trees() {
     let Some(path) = shared_data("powercap/wrap-cases.csv") else { return };
     let text = fs::read_to_string(path).unwrap();
+    let mut wraps = 0;
     for line in text.lines().skip(1) {
         let f: Vec<&str> = line.split(',').collect();
-        let (range, first, second, interval, delta) = (f[2], f[3], f[4], f[5], f[6]);
+        let number = |column: usize| f[column].parse::<f64>().unwrap();
+        let (first, second, interval, delta, lsb) = (f[3], f[4], number(5), number(6), number(8));
         let dir = tempfile::tempdir().unwrap();
-        let tree = Tree::new(dir.path(), range.parse().unwrap());
-        tree.set(first.parse().unwrap());
-        let mut meter = powercap_meters(dir.path()).remove(0).meter.unwrap();
-        let at = |s: f64| layerjoule::clock::Instant::default() + layerjoule::units::Seconds::new(s);
+        let (mut meter, energy) = zone_of_copy(f[0], f[1], dir.path()).unwrap();
+        let range = fs::read_to_string(energy.with_file_name("max_energy_range_uj")).unwrap();
+        assert_eq!(range.trim(), f[2], "{line}");
+        fs::write(&energy, first).unwrap();
         let before = meter.read(at(0.0)).unwrap();
-        tree.set(second.parse().unwrap());
-        let energy = meter.read(at(interval.parse().unwrap())).unwrap() - before;
-        // One count more is right as well; the largest here is 1 J of psys, which does not wrap.
-        let expected = delta.parse::<f64>().unwrap() * 1e-6;
-        assert!((energy.value() - expected).abs() <= 61.1e-6, "{line}: {energy:?}");
+        fs::write(&energy, second).unwrap();
+        let counted = (meter.read(at(interval)).unwrap() - before).value() * 1e6;
+        // After a wrap one count more is right as well; otherwise the difference is exact.
+        let wrapped = f[7] == "yes";
+        wraps += usize::from(wrapped);
+        let tolerance = if wrapped { lsb } else { 1e-3 };
+        assert!((counted - delta).abs() <= tolerance, "{line}: {counted}");
     }
+    assert_eq!((text.lines().count(), wraps), (7, 3));
+}
+
+#[test]
+fn a_package_without_a_name_is_left_out_by_name_and_the_others_count() {
+    let Some(source) = shared_data("powercap/intel-server-2s-dram") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    copy_tree(&source, dir.path());
+    make_unreadable(&dir.path().join("class/powercap/intel-rapl:1/name"));
+    let package = powercap_meters(dir.path()).remove(0);
+    assert_eq!(package.record.scope, "CPU package");
+    assert!(package.meter.is_some());
+    assert_eq!(package.notes[0].code, "skipped_zone");
+    assert!(package.notes[0].text.contains("intel-rapl:1 is left out"), "{:?}", package.notes);
+    // The run says so too.
+    let choice = MeterChoice::Named(vec![POWERCAP_ID.to_string()]);
+    let chosen = choose(powercap_meters(dir.path()), &choice).unwrap();
+    assert!(chosen.warnings.iter().any(|w| w.code == "skipped_zone"));
+}
+
+#[test]
+fn a_package_that_cannot_be_read_is_never_left_out_of_a_sum() {
+    let Some(source) = shared_data("powercap/intel-server-2s-dram") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    copy_tree(&source, dir.path());
+    make_unreadable(&dir.path().join("class/powercap/intel-rapl:1/energy_uj"));
+    let [package, dram] = &powercap_meters(dir.path())[..] else { panic!("two meters") };
+    assert_eq!(package.record.status, MeterStatus::Unavailable);
+    assert!(package.record.reason.as_deref().unwrap().contains("intel-rapl:1/energy_uj"));
+    // Memory has counters of its own, which are still measured.
+    assert!(dram.meter.is_some());
+}
+
+#[test]
+fn both_ways_to_one_package_are_compared_and_counted_once() {
+    let Some(root) = shared_data("powercap/intel-laptop-psys") else { return };
+    let package = powercap_meters(&root).remove(0);
+    assert_eq!(package.twin.unwrap().0, "rapl-powercap by mmio");
+}
+
+/// A meter of a package at 100 J, and its tree.
+fn at_100_joules(dir: &Path) -> (Box<dyn Meter>, Tree) {
+    let tree = Tree::new(dir, 262_143_328_850);
+    tree.set(100_000_000);
+    let mut meter = powercap_meters(dir).remove(0).meter.unwrap();
+    assert_eq!(meter.read(at(0.0)), Ok(Joules::ZERO));
+    (meter, tree)
+}
+
+#[test]
+fn a_counter_that_goes_back_is_fatal_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut meter, tree) = at_100_joules(dir.path());
+    tree.set(99_000_000);
+    let Err(ReadError::Fatal(text)) = meter.read(at(0.5)) else { panic!("not fatal") };
+    assert!(text.contains("energy_uj: the counter went back from 100000000 to 99000000"), "{text}");
+}
+
+#[test]
+fn a_jump_costs_its_window_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut meter, tree) = at_100_joules(dir.path());
+    // 5000 J in half a second; 2 kW bring 3000 J in that and the second that counts may be late.
+    tree.set(5_100_000_000);
+    let Err(ReadError::Lost(text)) = meter.read(at(0.5)) else { panic!("not lost") };
+    assert!(text.contains("energy_uj: the counter jumped from 100000000 to 5100000000: 5000 J"), "{text}");
+    let after = meter.read(at(0.6)).unwrap();
+    tree.set(5_107_000_000);
+    assert_eq!(meter.read(at(0.7)).unwrap() - after, Joules::new(7.0));
+}
+
+#[test]
+fn permission_lost_in_the_middle_is_named_with_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut meter, tree) = at_100_joules(dir.path());
+    make_unreadable(&tree.energy());
+    let Err(ReadError::Gone(text)) = meter.read(at(0.5)) else { panic!("not gone") };
+    assert!(text.contains("intel-rapl:0/energy_uj: Is a directory"), "{text}");
 }
 
 #[test]
@@ -76,8 +224,9 @@ fn a_still_counter_is_unavailable_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     Tree::new(dir.path(), 262_143_328_850).set(5);
     let candidates = host_meters(dir.path(), &MonotonicClock::start());
-    assert_eq!(candidates[0].record.status, MeterStatus::Unavailable);
-    assert!(candidates[0].record.reason.as_deref().unwrap().contains("stood still"));
+    let powercap = candidates.iter().find(|c| c.record.id == POWERCAP_ID).unwrap();
+    assert_eq!(powercap.record.status, MeterStatus::Unavailable);
+    assert!(powercap.record.reason.as_deref().unwrap().contains("stood still"));
     // The model takes its place, and says that it is one.
     let chosen = choose(candidates, &MeterChoice::Auto).unwrap();
     assert_eq!(chosen.primary().id, "modelled");
@@ -102,8 +251,7 @@ fn a_counter_that_may_not_be_read_names_the_command_that_mends_it() {
     let dir = tempfile::tempdir().unwrap();
     let tree = Tree::new(dir.path(), 262_143_328_850);
     // Root reads any file: a directory in its place fails on the same path through the code.
-    fs::remove_file(tree.energy()).unwrap();
-    fs::create_dir(tree.energy()).unwrap();
+    make_unreadable(&tree.energy());
     let reason = powercap_meters(dir.path()).remove(0).record.reason.unwrap();
     assert!(reason.contains("energy_uj") && reason.contains("directory"), "{reason}");
 }

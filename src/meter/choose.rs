@@ -65,8 +65,8 @@ impl Chosen {
 
 /// Chooses the primary meter and those read beside it.
 ///
-/// With [`MeterChoice::Auto`] the first candidate that works is primary, and further domains of the same
-/// meter are read beside it.
+/// With [`MeterChoice::Auto`] the first candidate that works is primary, and further counters of the same family
+/// are read beside it. Power sensors are not: each costs a transfer over a slow bus at every reading.
 ///
 /// # Errors
 ///
@@ -84,16 +84,18 @@ pub fn choose(candidates: Vec<MeterCandidate>, choice: &MeterChoice) -> Result<C
     let mut chosen = Chosen { records: Vec::new(), meters: Vec::new(), warnings: Vec::new() };
     let mut meters: Vec<(usize, Box<dyn Meter>)> = Vec::new();
     for (index, candidate) in candidates.into_iter().enumerate() {
-        let MeterCandidate { record, meter } = candidate;
+        let MeterCandidate { record, meter, notes, .. } = candidate;
         if let Some(meter) = meter.filter(|_| wanted.contains(&index)) {
             meters.push((index, meter));
+            chosen.warnings.extend(notes);
         }
         chosen.records.push(record);
     }
     // In the order asked for, so that the first is the primary one.
     meters.sort_by_key(|(index, _)| wanted.iter().position(|w| w == index));
     chosen.meters = meters;
-    chosen.warnings = warnings(chosen.primary());
+    let about_primary = warnings(chosen.primary());
+    chosen.warnings.extend(about_primary);
     Ok(chosen)
 }
 
@@ -107,7 +109,9 @@ fn automatic(candidates: &[MeterCandidate]) -> Result<Vec<usize>, MeterError> {
     let works = |c: &MeterCandidate| c.meter.is_some();
     let primary = automatic_primary(candidates.iter().map(|c| &c.record)).ok_or(MeterError::None)?;
     let family = &candidates[primary].record.id;
-    let sibling = |c: &MeterCandidate| c.record.id.split(':').next() == Some(family);
+    let sibling = |c: &MeterCandidate| {
+        c.record.kind == MeterKind::Counter && c.record.id.split(':').next() == Some(family)
+    };
     let mut wanted = vec![primary];
     wanted.extend(
         candidates
@@ -141,7 +145,7 @@ fn warnings(primary: &MeterRecord) -> Vec<Warning> {
             format!("every energy is estimated by a model{band}, not measured; see `layerjoule doctor`"),
         ));
     }
-    if primary.kind == MeterKind::Counter && primary.id.contains(':') {
+    if matches!(primary.kind, MeterKind::Counter | MeterKind::Power) && primary.id.contains(':') {
         warnings.push(Warning::new(
             "scope",
             format!("{} reads {}, which is not all that the layers use", primary.id, primary.scope),

@@ -1,7 +1,11 @@
-//! Undoing the wraps of a counter, without mistaking a reset for one.
+//! Undoing the wraps of a counter, without mistaking a reset or a jump for one.
+
+use std::fmt::Display;
 
 use crate::clock::Instant;
 use crate::units::{Joules, Seconds, Watts};
+
+use super::interface::ReadError;
 
 /// Interval over which a rate is believed: much longer than a counter's jitter and a pause of its reader.
 const RATE_INTERVAL: Seconds = Seconds::new(0.2);
@@ -10,7 +14,7 @@ const RATE_INTERVAL: Seconds = Seconds::new(0.2);
 const RATE_MARGIN: f64 = 4.0;
 
 /// No single RAPL domain draws more: the largest server packages are specified for 500 W, with short peaks
-/// below twice that. A backward step that would mean more is a reset, not a wrap.
+/// below twice that. A backward step that would mean more is a reset, not a wrap; a forward one is a jump.
 const MOST_PLAUSIBLE: Watts = Watts::new(2000.0);
 
 /// Energy that may arrive late in one step, as time at [`MOST_PLAUSIBLE`].
@@ -21,7 +25,7 @@ const LATE: Seconds = Seconds::new(1.0);
 pub(super) enum CounterFault {
     /// The counter fell, and a wrap would mean too much energy.
     #[error(
-        "the counter went back from {from} to {to} uJ; a wrap would mean {joules:.0} J in {seconds:.3} s, so it was reset"
+        "the counter went back from {from} to {to}; a wrap would mean {joules:.0} J in {seconds:.3} s, so it was reset"
     )]
     Reset {
         /// The reading before.
@@ -33,8 +37,25 @@ pub(super) enum CounterFault {
         /// Time between the readings.
         seconds: f64,
     },
+    /// The counter rose by more energy than any processor draws.
+    #[error(
+        "the counter jumped from {from} to {to}: {joules:.0} J in {seconds:.3} s, more than the {most:.0} J that \
+         2 kW could bring"
+    )]
+    Jump {
+        /// The reading before.
+        from: u64,
+        /// The reading now.
+        to: u64,
+        /// Energy between them.
+        joules: f64,
+        /// Time between the readings.
+        seconds: f64,
+        /// The most that is plausible.
+        most: f64,
+    },
     /// The counter is beyond its own range.
-    #[error("the counter reads {reading} uJ, more than its range of {range} uJ")]
+    #[error("the counter reads {reading}, more than its range of {range}")]
     BeyondRange {
         /// The reading.
         reading: u64,
@@ -49,11 +70,26 @@ pub(super) enum CounterFault {
     },
 }
 
-/// A counter of microjoules that starts again at zero after its range.
+impl CounterFault {
+    /// What the reader of a meter is told, with the counter's name.
+    pub(super) fn error(self, counter: &dyn Display) -> ReadError {
+        let text = format!("{counter}: {self}");
+        match self {
+            Self::TooLong { .. } | Self::Jump { .. } => ReadError::Lost(text),
+            Self::Reset { .. } | Self::BeyondRange { .. } => ReadError::Fatal(text),
+        }
+    }
+}
+
+/// A counter that starts again at zero after its range.
 #[derive(Debug, Clone)]
 pub(super) struct WrappingCounter {
     range: u64,
+    /// Energy of one count.
+    unit: Joules,
     last: Option<(u64, Instant)>,
+    /// A reading that was refused; counting may go on from it.
+    refused: Option<(u64, Instant)>,
     total: u64,
     /// Reading of `total` from which the next rate is taken.
     rate_from: Option<(u64, Instant)>,
@@ -61,9 +97,21 @@ pub(super) struct WrappingCounter {
 }
 
 impl WrappingCounter {
-    /// A counter whose largest reading is `range` microjoules.
-    pub(super) fn new(range: u64) -> Self {
-        Self { range, last: None, total: 0, rate_from: None, fastest: None }
+    /// A counter of `unit` whose largest reading is `range`.
+    pub(super) fn new(range: u64, unit: Joules) -> Self {
+        Self { range, unit, last: None, refused: None, total: 0, rate_from: None, fastest: None }
+    }
+
+    fn energy(&self, counts: u64) -> Joules {
+        self.unit * counts as f64
+    }
+
+    /// Counts on from the reading that was refused last: what lies before it is lost, what follows is sound.
+    pub(super) fn go_on(&mut self) {
+        if let Some(refused) = self.refused.take() {
+            self.last = Some(refused);
+            self.rate_from = None;
+        }
     }
 
     /// Energy since the first reading.
@@ -73,41 +121,39 @@ impl WrappingCounter {
     ///
     /// # Errors
     ///
-    /// The reading is impossible; the counter keeps its state, so that a torn reading can be taken again. After
-    /// [`CounterFault::TooLong`] it counts on from this reading.
+    /// The reading is impossible; the counter keeps its state, so that a torn reading can be taken again.
+    /// [`Self::go_on`] accepts the reading as a new beginning.
     pub(super) fn advance(&mut self, reading: u64, now: Instant) -> Result<Joules, CounterFault> {
         if reading > self.range {
             return Err(CounterFault::BeyondRange { reading, range: self.range });
         }
         if let Some((last, then)) = self.last {
             let elapsed = now - then;
+            self.refused = Some((reading, now));
             if self.could_have_wrapped(elapsed) {
-                // Counting goes on from here: what lies between is lost, what follows is sound.
-                self.last = Some((reading, now));
-                self.rate_from = None;
                 return Err(CounterFault::TooLong { seconds: elapsed.value() });
             }
             let delta = if reading >= last { reading - last } else { self.range - last + reading };
-            let energy = Joules::from_microjoules(delta as f64);
-            if reading < last && energy > MOST_PLAUSIBLE * (elapsed + LATE) {
-                return Err(CounterFault::Reset {
-                    from: last,
-                    to: reading,
-                    joules: energy.value(),
-                    seconds: elapsed.value(),
+            let (energy, most) = (self.energy(delta), MOST_PLAUSIBLE * (elapsed + LATE));
+            if energy > most {
+                let (from, to, joules, seconds) = (last, reading, energy.value(), elapsed.value());
+                return Err(if reading < last {
+                    CounterFault::Reset { from, to, joules, seconds }
+                } else {
+                    CounterFault::Jump { from, to, joules, seconds, most: most.value() }
                 });
             }
             self.total += delta;
         }
-        self.last = Some((reading, now));
+        (self.last, self.refused) = (Some((reading, now)), None);
         self.note_rate(now);
-        Ok(Joules::from_microjoules(self.total as f64))
+        Ok(self.energy(self.total))
     }
 
     /// Whether a whole range may have passed unseen, at [`RATE_MARGIN`] times the fastest rate seen.
     fn could_have_wrapped(&self, elapsed: Seconds) -> bool {
         let fastest = self.fastest.map(|rate| rate * RATE_MARGIN).filter(|&rate| rate < MOST_PLAUSIBLE);
-        fastest.unwrap_or(MOST_PLAUSIBLE) * elapsed > Joules::from_microjoules(self.range as f64)
+        fastest.unwrap_or(MOST_PLAUSIBLE) * elapsed > self.energy(self.range)
     }
 
     fn note_rate(&mut self, now: Instant) {
@@ -117,7 +163,7 @@ impl WrappingCounter {
             return;
         }
         // At least a watt, so that a counter that stood still does not promise to stand still for ever.
-        let rate = Joules::from_microjoules((self.total - total) as f64) / elapsed + Watts::new(1.0);
+        let rate = self.energy(self.total - total) / elapsed + Watts::new(1.0);
         if self.fastest.is_none_or(|fastest| rate > fastest) {
             self.fastest = Some(rate);
         }
@@ -133,10 +179,14 @@ mod tests {
         Instant::default() + Seconds::new(seconds)
     }
 
+    fn microjoules(range: u64) -> WrappingCounter {
+        WrappingCounter::new(range, Joules::from_microjoules(1.0))
+    }
+
     #[test]
     fn energy_is_unchanged_when_the_counter_wraps() {
         // Case intel-server-2s-dram of the wrap table: 262101554370 to 59233141 of 262143328850 in 0.6 s.
-        let mut counter = WrappingCounter::new(262_143_328_850);
+        let mut counter = microjoules(262_143_328_850);
         counter.advance(262_101_554_370, at(0.0)).unwrap();
         let energy = counter.advance(59_233_141, at(0.6)).unwrap();
         assert!((energy.value() - 101.007_621).abs() < 1e-9, "{energy:?}");
@@ -144,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_reset_is_not_taken_for_a_wrap() {
-        let mut counter = WrappingCounter::new(262_143_328_850);
+        let mut counter = microjoules(262_143_328_850);
         counter.advance(100_000_000_000, at(0.0)).unwrap();
         let fault = counter.advance(5, at(0.5)).unwrap_err();
         assert!(matches!(fault, CounterFault::Reset { from: 100_000_000_000, to: 5, .. }), "{fault}");
@@ -155,17 +205,18 @@ mod tests {
 
     #[test]
     fn a_wrap_that_could_have_been_missed_is_refused() {
-        let mut counter = WrappingCounter::new(65_532_610_987);
+        let mut counter = microjoules(65_532_610_987);
         counter.advance(0, at(0.0)).unwrap();
         assert!(matches!(counter.advance(10, at(40.0)), Err(CounterFault::TooLong { .. })));
         // From there on it counts again.
+        counter.go_on();
         assert_eq!(counter.advance(1_000_010, at(40.1)).unwrap(), Joules::new(1.0));
     }
 
     #[test]
     fn a_small_counter_may_be_read_as_slowly_as_its_own_rate_allows() {
         // 60 J at 50 W wrap every 1.2 s; four times that rate allows 0.3 s between readings.
-        let mut counter = WrappingCounter::new(60_000_000);
+        let mut counter = microjoules(60_000_000);
         let mut energy = Joules::ZERO;
         for i in 0..200u64 {
             let now = at(i as f64 * 0.025);
@@ -176,8 +227,30 @@ mod tests {
     }
 
     #[test]
+    fn a_jump_beyond_two_kilowatts_is_no_energy() {
+        let mut counter = microjoules(262_143_328_850);
+        counter.advance(1_000_000, at(0.0)).unwrap();
+        // 2 kW x (0.5 s + 1 s for late counts) = 3000 J; one microjoule more is refused.
+        let fault = counter.advance(3_001_000_001, at(0.5)).unwrap_err();
+        assert!(matches!(fault, CounterFault::Jump { most: 3000.0, .. }), "{fault}");
+        assert!(matches!(fault.error(&"zone"), ReadError::Lost(text) if text.starts_with("zone: ")));
+        assert_eq!(counter.clone().advance(3_001_000_000, at(0.5)).unwrap(), Joules::new(3000.0));
+        // What follows the jump is sound: the energy before it and that after it, without the jump.
+        counter.go_on();
+        assert_eq!(counter.advance(3_002_000_001, at(0.6)).unwrap(), Joules::new(1.0));
+    }
+
+    #[test]
+    fn a_count_is_as_large_as_its_unit() {
+        // perf's unit, 2^-32 J: 2^33 counts are 2 J.
+        let mut counter = WrappingCounter::new(u64::MAX, Joules::new(0.5_f64.powi(32)));
+        counter.advance(7, at(0.0)).unwrap();
+        assert_eq!(counter.advance(7 + (1 << 33), at(3600.0)).unwrap(), Joules::new(2.0));
+    }
+
+    #[test]
     fn a_reading_beyond_the_range_is_refused() {
-        let mut counter = WrappingCounter::new(100);
+        let mut counter = microjoules(100);
         assert!(matches!(counter.advance(101, at(0.0)), Err(CounterFault::BeyondRange { .. })));
     }
 }

@@ -1,10 +1,10 @@
 //! The seam between the program and whatever reads energy.
 
-use crate::clock::{Clock, Instant};
-use crate::trace::{MeterKind, MeterRecord, MeterStatus};
-use crate::units::Joules;
+use crate::clock::Instant;
+use crate::trace::{MeterKind, MeterRecord, MeterStatus, Warning};
+use crate::units::{Joules, Seconds};
 
-use super::update::update_period;
+use super::refusal::Refusal;
 
 /// Why a reading failed, by what the caller can do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +31,12 @@ pub trait Meter {
     ///
     /// See [`ReadError`].
     fn read(&mut self, now: Instant) -> Result<Joules, ReadError>;
+
+    /// Longest time between two reads over which nothing is lost; none for a counter, which counts by itself and
+    /// knows its own wraps. Power readings are only joined over a few of their periods.
+    fn longest_gap(&self) -> Option<Seconds> {
+        None
+    }
 }
 
 /// A meter with what is known of it; without a `meter` it cannot be used, and its record says why.
@@ -39,36 +45,50 @@ pub struct MeterCandidate {
     pub record: MeterRecord,
     /// The meter, if it works.
     pub meter: Option<Box<dyn Meter>>,
+    /// The same energy by another way, only to compare.
+    pub twin: Option<(String, Box<dyn Meter>)>,
+    /// The smallest step of its reading, where it is known.
+    pub resolution: Option<Joules>,
+    /// Why it does not work.
+    pub refusal: Option<Refusal>,
+    /// What a reader of its joules must know.
+    pub notes: Vec<Warning>,
 }
 
 impl MeterCandidate {
-    /// A meter that cannot be used, with the reason and what mends it.
-    pub fn unavailable(id: &str, scope: &str, kind: MeterKind, reason: String) -> Self {
-        let record = MeterRecord {
-            id: id.to_string(),
-            scope: scope.to_string(),
-            kind,
-            status: MeterStatus::Unavailable,
-            reason: Some(reason),
-            update_period_s: None,
-            coverage: None,
-            systematic_relative: None,
-        };
-        Self { record, meter: None }
+    /// A meter that works.
+    pub fn working(record: MeterRecord, meter: Box<dyn Meter>) -> Self {
+        Self { record, meter: Some(meter), twin: None, resolution: None, refusal: None, notes: Vec::new() }
     }
 
-    /// Reads a counter until its update period is known; one that fails or stands still becomes unavailable.
-    pub fn try_out(&mut self, clock: &dyn Clock) {
-        let Some(meter) = self.meter.as_mut().filter(|_| self.record.kind == MeterKind::Counter) else {
-            return;
-        };
-        match update_period(meter.as_mut(), clock) {
-            Ok(period) => self.record.update_period_s = Some(period),
-            Err(error) => {
-                self.meter = None;
-                self.record.status = MeterStatus::Unavailable;
-                self.record.reason = Some(error.to_string());
-            }
-        }
+    /// A meter that cannot be used, with the reason and what mends it.
+    pub fn unavailable(id: &str, scope: &str, kind: MeterKind, refusal: Refusal) -> Self {
+        let mut record = record(id, scope, kind);
+        record.status = MeterStatus::Unavailable;
+        record.reason = Some(refusal.to_string());
+        Self { record, meter: None, twin: None, resolution: None, refusal: Some(refusal), notes: Vec::new() }
+    }
+
+    /// Makes the meter unavailable.
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        self.meter = None;
+        self.twin = None;
+        self.record.status = MeterStatus::Unavailable;
+        self.record.reason = Some(refusal.to_string());
+        self.refusal = Some(refusal);
+    }
+}
+
+/// The record of a sensor of which nothing more is known.
+pub(super) fn record(id: &str, scope: &str, kind: MeterKind) -> MeterRecord {
+    MeterRecord {
+        id: id.to_string(),
+        scope: scope.to_string(),
+        kind,
+        status: MeterStatus::Measured,
+        reason: None,
+        update_period_s: None,
+        coverage: None,
+        systematic_relative: None,
     }
 }

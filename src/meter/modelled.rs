@@ -54,7 +54,7 @@ impl ModelledMeter {
             coverage: None,
             systematic_relative: Some(model.systematic_relative),
         };
-        MeterCandidate { record, meter: Some(Box::new(Self::new(model, cpus))) }
+        MeterCandidate::working(record, Box::new(Self::new(model, cpus)))
     }
 
     fn energy(&mut self, now: Instant, cpu_time: Seconds) -> Joules {

@@ -316,7 +316,7 @@ pub(super) fn header(
         created: rfc3339(clock.origin_unix()),
         clock_origin_unix_s: clock.origin_unix(),
         simulated: false,
-        emulated: options.sysfs_root != Path::new("/sys") && chosen.primary().kind == MeterKind::Counter,
+        emulated: options.sysfs_root != Path::new("/sys") && chosen.primary().kind != MeterKind::Modelled,
         network: network_record(network, options.batch),
         layers: layer_records(network, plan, |step| Some(executor.algorithm(step).to_string())),
         signatures: plan.signatures.iter().map(|s| s.text.clone()).collect(),
@@ -355,13 +355,18 @@ fn record_options(options: &ProfileOptions, chosen: &Chosen) -> RecordOptions {
         |modelled_s: f64, counter_s: f64| Seconds::new(if modelled { modelled_s } else { counter_s });
     let timing = &options.timing;
     let window = timing.window.unwrap_or(default(0.2, 0.5));
+    // A power sensor shows the mean of its last period: two of them later it shows only what runs now.
+    let lag = match (chosen.primary().kind, chosen.primary().update_period_s) {
+        (MeterKind::Power, Some(period)) => period.value() * 2.0,
+        _ => 0.0,
+    };
     RecordOptions {
         rounds: timing.rounds.unwrap_or(3),
         window_s: window,
         window_updates: if modelled { 0 } else { 10 },
         pass_window_s: window * PASS_WINDOWS,
         idle_window_s: window,
-        settle_s: timing.settle.unwrap_or(Seconds::new(0.3)),
+        settle_s: timing.settle.unwrap_or(Seconds::new(lag.max(0.3))),
         warm_up_s: timing.warm_up.unwrap_or(default(3.0, 10.0)),
         sampling_pairs: 8,
         sampling_window_s: Seconds::new(0.2),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::meter::Host;
 use crate::trace::{Environment, WeightsAndInput};
 
 /// What the machine says of itself when a run begins.
@@ -65,7 +66,7 @@ impl SystemProbe {
             temperature_c: self.temperature,
             throttle_reasons: Vec::new(),
             other_processes: None,
-            container: container(&self.at.proc_root, &cpuinfo),
+            container: Host::read(&self.at.proc_root).around(),
             weights_and_input,
         }
     }
@@ -88,7 +89,7 @@ impl SystemProbe {
     }
 
     /// Processor time of other processes as a share of all processor time since the start.
-    fn other_processes(&self) -> Option<f64> {
+    pub(super) fn other_processes(&self) -> Option<f64> {
         let (busy_then, all_then) = self.busy_at_start?;
         let (busy, all) = machine_time(&self.at.proc_root)?;
         let passed = all - all_then;
@@ -169,22 +170,4 @@ fn power_limit(sysfs_root: &Path) -> Option<f64> {
     let path = "class/powercap/intel-rapl:0/constraint_0_power_limit_uw";
     let microwatts: f64 = read(&sysfs_root.join(path))?.trim().parse().ok()?;
     Some(microwatts * 1e-6)
-}
-
-/// The container or virtual machine around this process, if it shows.
-fn container(proc_root: &Path, cpuinfo: &str) -> Option<String> {
-    if Path::new("/.dockerenv").exists() {
-        return Some("docker".to_string());
-    }
-    if Path::new("/run/.containerenv").exists() {
-        return Some("podman".to_string());
-    }
-    let cgroup = read(&proc_root.join("1/cgroup")).unwrap_or_default();
-    for name in ["kubepods", "docker", "lxc"] {
-        if cgroup.contains(name) {
-            return Some(name.to_string());
-        }
-    }
-    let flags = field(cpuinfo, "flags").unwrap_or_default();
-    flags.split(' ').any(|flag| flag == "hypervisor").then(|| "virtual machine".to_string())
 }

@@ -4,10 +4,12 @@
 //! trace file. It sees the device and the meters only through their traits.
 
 mod environment;
+mod quiet;
 mod record;
 mod schedule;
 mod window;
 
 pub use environment::{Surroundings, SystemProbe};
+pub use quiet::{Finding, Process, Quietness};
 pub use record::{RecordError, Recording, Session, record};
 pub use schedule::{Controller, Request, Schedule};

@@ -63,6 +63,8 @@ pub(super) struct Rig<'a> {
     /// Readings since the last finished window.
     pub(super) samples: Vec<Sample>,
     pub(super) stop: &'a dyn Fn() -> bool,
+    /// Longest time between two looks at all meters.
+    unread: Seconds,
     /// When all meters were last read.
     last_read: Instant,
     /// For each meter: whether it lost energy in the window at hand, so that its difference means nothing.
@@ -96,7 +98,8 @@ impl<'a> Rig<'a> {
         let samples = Vec::with_capacity(256);
         let lost = vec![false; meters.len()];
         let (reads, latest) = (Reads::NONE, Reads::NONE);
-        Self { executor, steps, clock, meters, period, samples, stop, last_read, lost, reads, latest }
+        let unread = longest_unread(meters);
+        Self { executor, steps, clock, meters, period, samples, stop, unread, last_read, lost, reads, latest }
     }
 
     /// Measures one window.
@@ -123,7 +126,7 @@ impl<'a> Rig<'a> {
                 executions += self.run(load, burst)?;
             }
             now = self.clock.now();
-            if now - self.last_read > LONGEST_UNREAD {
+            if now - self.last_read > self.unread {
                 self.read_all(now)?;
             }
             if lengths.every.is_some_and(|every| now - sampled >= every) {
@@ -212,6 +215,10 @@ impl<'a> Rig<'a> {
             if self.clock.now() - begin > patience {
                 return Err(RecordError::Still { seconds: patience.value() });
             }
+            // The primary meter is looked at here all the time, and a change must not be seen by anyone else.
+            if self.clock.now() - self.last_read > self.unread {
+                self.read_others(self.clock.now());
+            }
             let ran = self.run(load, burst)?;
             if let Some(executions) = executions.as_deref_mut() {
                 *executions += ran;
@@ -255,9 +262,12 @@ impl<'a> Rig<'a> {
         Ok(())
     }
 
-    /// Launches one step of a pass and reads all meters when nobody has for long.
+    /// Launches one step of a pass and reads all meters when nobody has for long: twice as long as between passes,
+    /// where a change of the primary meter is seen by those who wait for it.
     fn launch(&mut self, step: usize) -> Result<(), RecordError> {
-        if self.clock.now() - self.last_read > LONGEST_UNREAD {
+        let unread = self.unread * 2.0;
+        let unread = if unread < LONGEST_UNREAD { unread } else { LONGEST_UNREAD };
+        if self.clock.now() - self.last_read > unread {
             self.executor.sync()?;
             self.read_all(self.clock.now())?;
         }
@@ -288,16 +298,21 @@ impl<'a> Rig<'a> {
 
     /// Reads every meter, so that each sees its wraps. Only the primary one's failure ends a window.
     fn read_all(&mut self, now: Instant) -> Result<(), RecordError> {
+        self.read_others(now);
+        match self.read(0).2 {
+            Ok(_) | Err(ReadError::Retry(_)) => Ok(()),
+            Err(error) => Err(RecordError::Meter(error)),
+        }
+    }
+
+    /// Reads every meter but the primary one.
+    fn read_others(&mut self, now: Instant) {
         self.last_read = now;
-        let mut primary = Ok(());
-        for i in 0..self.meters.len() {
-            match self.read(i).2 {
-                Ok(_) | Err(ReadError::Retry(_)) => {}
-                Err(error) if i == 0 => primary = Err(RecordError::Meter(error)),
-                Err(_) => self.lost[i] = true,
+        for i in 1..self.meters.len() {
+            if !matches!(self.read(i).2, Ok(_) | Err(ReadError::Retry(_))) {
+                self.lost[i] = true;
             }
         }
-        primary
     }
 
     /// Gives every meter a sample of exactly this edge. A side meter that failed has none; the report counts
@@ -317,6 +332,13 @@ impl<'a> Rig<'a> {
     fn push(&mut self, meter: usize, at: Instant, energy: Joules) {
         self.samples.push(Sample { meter, at, energy });
     }
+}
+
+/// How often the meters must be looked at: power readings a fifth of their longest gap apart, which is their period;
+/// counters seldom.
+fn longest_unread(meters: &[(usize, Box<dyn Meter>)]) -> Seconds {
+    let gaps = meters.iter().filter_map(|(_, meter)| meter.longest_gap());
+    gaps.map(|gap| gap / 5.0).fold(LONGEST_UNREAD, |a, b| if b < a { b } else { a })
 }
 
 fn longer(a: Seconds, b: Seconds) -> Seconds {
