@@ -90,6 +90,7 @@ fn recorded(network: &Path, rounds: usize, run: u64) -> anyhow::Result<Trace> {
         network: network.to_path_buf(),
         set: Vec::new(),
         batch: 1,
+        fuse: false,
         threads: None,
         meter: MeterChoice::parse("auto"),
         sysfs_root: "/sys".into(),

@@ -32,6 +32,59 @@ fn stdout(assert: &Assert) -> String {
 }
 
 #[test]
+fn a_fused_profile_gives_the_energy_of_a_step_to_its_first_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("block.toml");
+    let text = "
+        name = \"block\"
+        input = [8, 12, 12]
+        [[layer]]
+        name = \"conv1\"
+        kind = \"conv\"
+        out_channels = 8
+        kernel = 3
+        padding = 1
+        [[layer]]
+        kind = \"batch_norm\"
+        [[layer]]
+        kind = \"add\"
+        inputs = [\"batch_norm1\", \"input\"]
+        [[layer]]
+        kind = \"relu\"
+        [[layer]]
+        kind = \"global_avg_pool\"
+        [[layer]]
+        kind = \"flatten\"
+        [[layer]]
+        name = \"fc\"
+        kind = \"linear\"
+        out_features = 10
+    ";
+    fs::write(&file, text).unwrap();
+    let out = dir.path().join("out");
+    profile(&file, &out, &["--fuse"]).success();
+    let run = run_file(&out);
+    assert_valid(&run);
+    let layers = run["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 7);
+    assert_eq!(layers[0]["fused"], serde_json::json!(["batch_norm1", "add1", "relu1"]));
+    assert!(layers[0]["signature"].as_str().unwrap().contains("then"));
+    for row in &layers[1..4] {
+        assert_eq!((row["status"].as_str(), row["executions"].as_u64()), (Some("unavailable"), Some(0)));
+        assert!(row["energy_j"].is_null() && row["upper_j"].is_null(), "{row}");
+        assert!(row["reason"].as_str().unwrap().contains("together with conv1"), "{row}");
+    }
+    // Nothing is lost and nothing counted twice.
+    for key in ["flops", "flops_elementwise"] {
+        let sum: u64 = layers.iter().map(|row| row[key].as_u64().unwrap()).sum();
+        assert_eq!(sum, run["network"][key].as_u64().unwrap(), "{key}");
+    }
+    // Two 8x12x12 tensors in, one out, the weights, and four numbers for each channel of the batch norm.
+    let bytes = 4 * (3 * 8 * 144 + (8 * 8 * 9 + 8) + 4 * 8);
+    assert_eq!(layers[0]["bytes"].as_u64(), Some(bytes));
+}
+
+#[test]
 fn a_profile_writes_every_output_and_calls_the_model_an_estimate() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");

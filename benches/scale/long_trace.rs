@@ -90,6 +90,8 @@ fn windows(mut window: impl FnMut(&Span, &Samples)) {
 
 fn header() -> Header {
     let layer = |signature: usize| LayerRecord {
+        fused: Vec::new(),
+        fused_into: None,
         name: format!("layer{signature}"),
         kind: "conv".to_string(),
         signature: Some(signature),

@@ -39,6 +39,10 @@ pub(super) struct ProfileArguments {
     /// Overrides a parameter of the network file; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, i64)>,
+    /// Computes batch norms, sums and activations together with the convolution before them, as inference engines
+    /// do; their energy then stands in the convolution's row
+    #[arg(long)]
+    fuse: bool,
     /// Worker threads [default: one for each logical processor]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     threads: Option<usize>,
@@ -178,6 +182,7 @@ fn options(arguments: &ProfileArguments) -> anyhow::Result<ProfileOptions> {
         network: arguments.network.clone(),
         set: arguments.set.clone(),
         batch: arguments.batch,
+        fuse: arguments.fuse,
         threads: arguments.threads,
         meter: MeterChoice::parse(&arguments.meter),
         sysfs_root: arguments.sysfs.sysfs_root.clone(),

@@ -44,6 +44,8 @@ pub struct ProfileOptions {
     pub set: Vec<(String, i64)>,
     /// Items in one pass.
     pub batch: usize,
+    /// Computes batch norms, sums and activations together with the convolution before them.
+    pub fuse: bool,
     /// Worker threads; none for all processors.
     pub threads: Option<usize>,
     /// What reads the energy.
@@ -136,8 +138,9 @@ pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, Pr
         )));
     }
     let network = network::read(&options.network, &options.set)?;
-    let plan = Plan::new(&network, &PlanOptions { batch: options.batch, keep_all: false, fuse: false })
-        .map_err(|source| ProfileError::Plan { file: options.network.clone(), source })?;
+    let plan =
+        Plan::new(&network, &PlanOptions { batch: options.batch, keep_all: false, fuse: options.fuse })
+            .map_err(|source| ProfileError::Plan { file: options.network.clone(), source })?;
     if plan.steps.is_empty() {
         return Err(ProfileError::Usage(format!(
             "{}: no layer executes anything (flatten, reshape and dropout move no data), so there is no energy to \

@@ -56,6 +56,7 @@ pub fn null_run(options: &NullOptions, stop: &dyn Fn() -> bool) -> Result<NullRu
         network: PathBuf::new(),
         set: Vec::new(),
         batch: 1,
+        fuse: false,
         threads: Some(1),
         meter: options.meter.clone(),
         sysfs_root: options.sysfs_root.clone(),

@@ -6,7 +6,6 @@ use crate::trace::{LayerRecord, NetworkRecord};
 
 /// The network's totals for one pass of the plan's batch.
 pub fn network_record(network: &Network, batch: usize) -> NetworkRecord {
-    let whole = |per_item: u64| per_item.saturating_mul(batch as u64);
     NetworkRecord {
         name: network.name.clone(),
         source: network.file.clone(),
@@ -15,35 +14,71 @@ pub fn network_record(network: &Network, batch: usize) -> NetworkRecord {
         set: network.set.clone(),
         parameters: network.trainable(),
         buffers: network.buffers(),
-        flops: network.layers.iter().map(|l| whole(l.cost.flops)).fold(0, u64::saturating_add),
+        flops: network.layers.iter().map(|l| whole(l.cost.flops, batch)).fold(0, u64::saturating_add),
         flops_elementwise: network
             .layers
             .iter()
-            .map(|l| whole(l.cost.flops_elementwise))
+            .map(|l| whole(l.cost.flops_elementwise, batch))
             .fold(0, u64::saturating_add),
     }
 }
 
-/// The network's layers; `algorithm` names what computes a step of the plan.
+/// The network's layers; `algorithm` names what computes a step of the plan. The work of layers that are computed
+/// together stands at the first of them.
 pub fn layer_records(
     network: &Network,
     plan: &Plan,
     algorithm: impl Fn(usize) -> Option<String>,
 ) -> Vec<LayerRecord> {
-    let whole = |per_item: u64| per_item.saturating_mul(plan.batch as u64);
-    network
-        .layers
-        .iter()
-        .zip(&plan.step_of_layer)
-        .map(|(layer, step)| LayerRecord {
+    let names = |layers: &[usize]| layers.iter().map(|&i| network.layers[i].name.clone()).collect();
+    let record = |(index, step): (usize, &Option<usize>)| {
+        let layer = &network.layers[index];
+        let bare = LayerRecord {
             name: layer.name.clone(),
             kind: layer.kind.name().to_string(),
-            signature: step.map(|s| plan.steps[s].signature),
-            algorithm: step.and_then(&algorithm),
+            signature: None,
+            fused: Vec::new(),
+            fused_into: None,
+            algorithm: None,
             output: layer.output.clone(),
-            flops: whole(layer.cost.flops),
-            flops_elementwise: whole(layer.cost.flops_elementwise),
-            bytes: if step.is_some() { layer.bytes(plan.batch) } else { 0 },
-        })
-        .collect()
+            flops: 0,
+            flops_elementwise: 0,
+            bytes: 0,
+        };
+        let Some(step) = *step else {
+            return LayerRecord {
+                flops_elementwise: whole(layer.cost.flops_elementwise, plan.batch),
+                ..bare
+            };
+        };
+        let layers = &plan.steps[step].layers;
+        match layers.split_first() {
+            Some((&first, fused)) if first == index => {
+                let (flops, flops_elementwise, bytes) = work(network, layers, plan.batch);
+                let signature = Some(plan.steps[step].signature);
+                let (algorithm, fused) = (algorithm(step), names(fused));
+                LayerRecord { signature, fused, algorithm, flops, flops_elementwise, bytes, ..bare }
+            }
+            first => LayerRecord { fused_into: first.map(|(&i, _)| network.layers[i].name.clone()), ..bare },
+        }
+    };
+    plan.step_of_layer.iter().enumerate().map(record).collect()
+}
+
+/// FLOPs, element-wise FLOPs and bytes of layers that one step computes. What they hand to each other is neither
+/// written nor read.
+fn work(network: &Network, layers: &[usize], batch: usize) -> (u64, u64, u64) {
+    let sum = |of: &dyn Fn(usize) -> u64| layers.iter().map(|&i| of(i)).fold(0, u64::saturating_add);
+    let handed_over = |&i: &usize| whole(network.layers[i].output.iter().product::<usize>() as u64, batch);
+    let inner = layers.split_last().map_or(&[][..], |(_, inner)| inner);
+    let inner = inner.iter().map(handed_over).fold(0, u64::saturating_add);
+    (
+        sum(&|i| whole(network.layers[i].cost.flops, batch)),
+        sum(&|i| whole(network.layers[i].cost.flops_elementwise, batch)),
+        sum(&|i| network.layers[i].bytes(batch)).saturating_sub(inner.saturating_mul(2 * 4)),
+    )
+}
+
+fn whole(per_item: u64, batch: usize) -> u64 {
+    per_item.saturating_mul(batch as u64)
 }

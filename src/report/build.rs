@@ -78,7 +78,7 @@ pub fn unmeasured_rows(layers: &[LayerRecord], signatures: &[String]) -> Vec<Lay
             let mut row = bare_row(index, layer, signatures);
             match layer.signature {
                 Some(_) => row.reason = Some("not measured".to_string()),
-                None => nothing_runs(&mut row),
+                None => runs_no_step(&mut row, layer),
             }
             row
         })
@@ -93,7 +93,7 @@ fn bare_row(index: usize, layer: &LayerRecord, signatures: &[String]) -> LayerRo
         kind: layer.kind.clone(),
         phase: Phase::Forward,
         covers: Vec::new(),
-        fused: Vec::new(),
+        fused: layer.fused.clone(),
         signature: layer.signature.and_then(|s| signatures.get(s).cloned()),
         algorithm: layer.algorithm.clone(),
         executions: u64::from(layer.signature.is_some()),
@@ -152,7 +152,7 @@ fn layer_row(
         ..bare_row(index, layer, &header.signatures)
     };
     match work {
-        None => nothing_runs(&mut row),
+        None => runs_no_step(&mut row, layer),
         Some(work) => judge(&mut row, work),
     }
     row
@@ -180,7 +180,12 @@ impl SideMeter {
 }
 
 /// A view executes nothing: its bound is zero, and there is no reading to report.
-fn nothing_runs(row: &mut LayerRow) {
+/// Says why a layer has no work of its own.
+fn runs_no_step(row: &mut LayerRow, layer: &LayerRecord) {
+    if let Some(first) = &layer.fused_into {
+        row.reason = Some(format!("computed together with {first}, whose row holds its energy"));
+        return;
+    }
     row.status = Status::BelowDetection;
     row.upper_j = Some(Joules::ZERO);
     row.reason = Some("no-op: nothing is executed, the output is the input's buffer".to_string());

@@ -56,8 +56,15 @@ pub struct LayerRecord {
     pub name: String,
     /// Its kind's name.
     pub kind: String,
-    /// Index in [`Header::signatures`]; none for a view, which executes nothing.
+    /// Index in [`Header::signatures`]; none for a view, which executes nothing, and for a layer that is computed
+    /// together with another.
     pub signature: Option<usize>,
+    /// The layers that are computed together with this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fused: Vec<String>,
+    /// The layer that this one is computed together with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fused_into: Option<String>,
     /// The algorithm that computed it.
     pub algorithm: Option<String>,
     /// Output shape, the batch left out.

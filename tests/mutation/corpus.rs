@@ -68,6 +68,8 @@ fn unescape(word: &str) -> Vec<u8> {
 pub(super) fn small_trace() -> Trace {
     let mut header = header(&plan(&[0, 0, 1]), 0.1, 2);
     let view = LayerRecord {
+        fused: Vec::new(),
+        fused_into: None,
         name: "flatten".into(),
         kind: "flatten".into(),
         signature: None,

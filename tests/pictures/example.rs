@@ -355,6 +355,8 @@ fn trace(
     }
     let index = |s: &Option<String>| s.as_ref().and_then(|s| distinct.iter().position(|d| d == s));
     let layer = |(line, signature): (&Line, &Option<String>)| LayerRecord {
+        fused: Vec::new(),
+        fused_into: None,
         name: line.0.clone(),
         kind: line.1.to_string(),
         signature: index(signature),

@@ -163,6 +163,8 @@ pub(crate) fn header(plan: &Plan, period: f64, rounds: usize) -> Header {
             .iter()
             .enumerate()
             .map(|(i, step)| LayerRecord {
+                fused: Vec::new(),
+                fused_into: None,
                 name: format!("layer{i}"),
                 kind: ["conv", "relu", "linear"][step.signature % 3].to_string(),
                 signature: Some(step.signature),

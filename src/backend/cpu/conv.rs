@@ -52,6 +52,8 @@ struct ConvKernel {
     /// One for each group.
     panels: Vec<Panels>,
     offsets: Vec<u32>,
+    /// The offsets within the input itself, where positions are elements of it.
+    direct: Option<Vec<u32>>,
     epilogue: Epilogue,
     groups: usize,
     /// Parts that the output channels of a group are cut into, and the panels of a part.
@@ -96,6 +98,7 @@ impl ConvKernel {
         Ok(Self {
             order,
             offsets,
+            direct: direct_offsets(&grid, channels),
             panels,
             epilogue,
             groups: conv.groups,
@@ -108,6 +111,17 @@ impl ConvKernel {
             grid,
         })
     }
+}
+
+/// Where a pointwise window's positions are elements of the input, it is read in place: copying it would cost more
+/// than a product with few output channels. Not if its planes lie a multiple of 1 KiB apart, since their lines
+/// would share few sets of the L1 cache.
+fn direct_offsets(grid: &Grid, channels: usize) -> Option<Vec<u32>> {
+    let plane = grid.window().input_plane();
+    if !grid.is_the_input() || plane.is_multiple_of(256) {
+        return None;
+    }
+    (0..channels).map(|channel| u32::try_from(channel * plane).ok()).collect()
 }
 
 /// Output rows whose input fits a block; at least one.
@@ -168,9 +182,9 @@ impl Kernel for ConvKernel {
         // The output is a batch x groups x splits row of matrices, as the input is one of groups of channels.
         for_each_tile(workers.team, out, self.tiling, |matrix, tile| {
             workers.scratch.with(tile.thread(), |copy| {
-                let image = &input[matrix / self.splits * group_input..][..group_input];
+                let input = &input[matrix / self.splits * group_input..];
                 let residual = residual.map(|r| &r[matrix * self.tiling.rows * self.tiling.columns..]);
-                arch.dispatch(Task { kernel: self, matrix, image, residual, copy, tile });
+                arch.dispatch(Task { kernel: self, matrix, input, residual, copy, tile });
             });
         });
     }
@@ -180,7 +194,8 @@ impl Kernel for ConvKernel {
 struct Task<'a> {
     kernel: &'a ConvKernel,
     matrix: usize,
-    image: &'a [f32],
+    /// The input, from the channels of this block on.
+    input: &'a [f32],
     residual: Option<&'a [f32]>,
     copy: &'a mut [f32],
     tile: Tile<'a>,
@@ -194,8 +209,8 @@ impl WithSimd for Task<'_> {
         let kernel = self.kernel;
         let range = self.tile.columns();
         let rows = range.start / kernel.columns..range.end / kernel.columns;
-        kernel.grid.fill(simd, self.image, &rows, self.copy);
         let runs = kernel.grid.runs(rows.len());
+        let source = self.source(simd, &rows, runs);
         let (part, split) = (self.matrix / kernel.splits, self.matrix % kernel.splits);
         let group = part % kernel.groups;
         let panels = &kernel.panels[group];
@@ -205,30 +220,53 @@ impl WithSimd for Task<'_> {
             // Where the panel's first row lies in the tile.
             let first_row = panel.first - split * kernel.tiling.rows;
             match kernel.order {
-                Order::Positions(8) => self.by_position::<S, 8>(simd, &panel, first_row, runs),
-                Order::Positions(_) => self.by_position::<S, 4>(simd, &panel, first_row, runs),
-                Order::Channels => self.by_channel(simd, &panel, first_row, runs),
+                Order::Positions(8) => self.by_position::<S, 8>(simd, source, &panel, first_row, runs),
+                Order::Positions(_) => self.by_position::<S, 4>(simd, source, &panel, first_row, runs),
+                Order::Channels => self.by_channel(simd, source, &panel, first_row, runs),
             }
         }
     }
 }
 
-impl Task<'_> {
+/// What the tiles of a block read: values, and the place of each (channel, tap) from a position on.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    values: &'a [f32],
+    offsets: &'a [u32],
+}
+
+impl<'a> Task<'a> {
+    /// The input itself, if tiles may read whole vectors of it to the end; else a copy of what the rows need.
+    #[inline(always)]
+    fn source<S: Simd>(&mut self, simd: S, rows: &Range<usize>, runs: Runs) -> Source<'a> {
+        let kernel = self.kernel;
+        if let Some(offsets) = &kernel.direct {
+            let values = &self.input[self.tile.columns().start..];
+            let last = offsets.last().map_or(0, |&offset| offset as usize);
+            if last + runs.span().next_multiple_of(S::F32_LANES) <= values.len() {
+                return Source { values, offsets };
+            }
+        }
+        let copy = std::mem::take(&mut self.copy);
+        kernel.grid.fill(simd, &self.input[..kernel.channels * kernel.input_plane], rows, copy);
+        Source { values: copy, offsets: &kernel.offsets }
+    }
+
     #[inline(always)]
     fn by_position<S: Simd, const ROWS: usize>(
         &mut self,
         simd: S,
+        Source { values, offsets }: Source<'_>,
         panel: &Panel<'_>,
         first_row: usize,
         runs: Runs,
     ) {
-        let offsets = &self.kernel.offsets;
         let mut sums = [0.0; tile::LARGEST];
         let step = tile::POSITION_VECTORS * S::F32_LANES;
         let mut from = 0;
         while from < runs.span() {
             let positions = from..runs.span().min(from + step);
-            let source = &self.copy[from..];
+            let source = &values[from..];
             let width = tile::positions::<S, ROWS>(simd, source, offsets, panel, positions.len(), &mut sums);
             let sums = &mut sums[..panel.rows * width];
             tile::apart(
@@ -270,8 +308,14 @@ impl Task<'_> {
     }
 
     #[inline(always)]
-    fn by_channel<S: Simd>(&mut self, simd: S, panel: &Panel<'_>, first_row: usize, runs: Runs) {
-        let offsets = &self.kernel.offsets;
+    fn by_channel<S: Simd>(
+        &mut self,
+        simd: S,
+        Source { values, offsets }: Source<'_>,
+        panel: &Panel<'_>,
+        first_row: usize,
+        runs: Runs,
+    ) {
         let most = if S::REGISTER_COUNT >= 32 { tile::MOST_POSITIONS } else { 6 };
         let mut sums = [0.0; tile::LARGEST];
         for run in 0..runs.count {
@@ -279,7 +323,7 @@ impl Task<'_> {
             for piece in 0..pieces {
                 // Pieces as even as can be: a short one would leave the multipliers waiting.
                 let (from, to) = (piece * runs.length / pieces, (piece + 1) * runs.length / pieces);
-                let source = &self.copy[run * runs.pitch + from..];
+                let source = &values[run * runs.pitch + from..];
                 tile::channels(simd, source, offsets, panel, to - from, &mut sums);
                 let outputs = run * runs.length + from..run * runs.length + to;
                 let sums = &sums[..outputs.len() * panel.width];

@@ -184,7 +184,7 @@ impl Grid {
     }
 
     /// Whether positions are elements of the input: a 1x1 window without stride and padding.
-    fn is_the_input(&self) -> bool {
+    pub(super) fn is_the_input(&self) -> bool {
         let Window { input, output, stride, .. } = self.window;
         self.taps == [0] && stride == [1, 1] && input == output
     }
