@@ -153,6 +153,9 @@ fn measure(rig: &mut Rig<'_>, load: Load, lengths: Lengths) -> Result<Window, Re
 const SAMPLES: f64 = 10.0;
 
 /// How long to load and to measure, and how often to read. `period` is the primary meter's.
+///
+/// Work and idle are read equally often, so that what reading costs cancels in energies above idle. (It did not
+/// where passes were read less often: a null run by the modelled meter missed zero by 2.4 mW of 1.48 W.)
 fn lengths(kind: SpanKind, options: &RecordOptions, period: Option<Seconds>) -> Lengths {
     let updates = |n: usize| period.map_or(Seconds::ZERO, |period| period * n as f64);
     let at_least = |length: Seconds, least: Seconds| if length < least { least } else { length };
@@ -172,9 +175,12 @@ fn lengths(kind: SpanKind, options: &RecordOptions, period: Option<Seconds>) -> 
         SpanKind::Pass => {
             // As many more updates as the window is longer.
             let times = at_least(options.pass_window_s, options.window_s) / options.window_s;
-            window(options.pass_window_s, (options.window_updates as f64 * times).round() as usize)
+            let updates = (options.window_updates as f64 * times).round() as usize;
+            Lengths { every: replay.every, ..window(options.pass_window_s, updates) }
         }
-        SpanKind::Idle | SpanKind::ActiveIdle => window(options.idle_window_s, options.window_updates),
+        SpanKind::Idle | SpanKind::ActiveIdle => {
+            Lengths { every: replay.every, ..window(options.idle_window_s, options.window_updates) }
+        }
         SpanKind::Watched => short,
         SpanKind::Unwatched => Lengths { every: None, ..short },
     }
