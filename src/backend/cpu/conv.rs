@@ -70,6 +70,7 @@ struct ConvKernel {
 impl ConvKernel {
     fn new(job: &Job<'_>, conv: &Conv, window: Window, channels: usize) -> Result<Self, BackendError> {
         let unit = VectorUnit::detect();
+        let window = window.without_rows();
         let channels = channels / conv.groups;
         let group_rows = conv.out_channels / conv.groups;
         let depth = channels * window.taps();
@@ -290,21 +291,21 @@ impl<'a> Task<'a> {
         positions: Range<usize>,
     ) {
         if self.residual.is_some() {
-            for (row, sums) in sums.chunks_exact_mut(width).enumerate() {
-                runs.overlapping(positions.clone(), |position, outputs| {
+            runs.overlapping(positions.clone(), |position, outputs| {
+                for (row, sums) in sums.chunks_exact_mut(width).enumerate() {
                     let sums = &mut sums[position - positions.start..];
                     let others = self.residual(first_row + row, &outputs).unwrap_or(&[]);
                     sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += other);
-                });
-            }
-        }
-        self.kernel.epilogue.activate(sums);
-        for (row, sums) in sums.chunks_exact(width).enumerate() {
-            let out = self.tile.row(first_row + row);
-            runs.overlapping(positions.clone(), |position, outputs| {
-                copy_row(simd, &sums[position - positions.start..][..outputs.len()], &mut out[outputs]);
+                }
             });
         }
+        self.kernel.epilogue.activate(sums);
+        runs.overlapping(positions.clone(), |position, outputs| {
+            for (row, sums) in sums.chunks_exact(width).enumerate() {
+                let sums = &sums[position - positions.start..][..outputs.len()];
+                copy_row(simd, sums, &mut self.tile.row(first_row + row)[outputs.clone()]);
+            }
+        });
     }
 
     #[inline(always)]

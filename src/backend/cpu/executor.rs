@@ -7,6 +7,7 @@ use crate::network::{LayerKind, Network, TensorRef};
 use crate::plan::{Plan, Step};
 
 use super::batch_norm::Affine;
+use super::buffer::Buffer;
 use super::kernel::{Inputs, Job, Kernel, Place, kernel};
 use super::parallel::{Scratch, Workers};
 use super::team::Team;
@@ -16,7 +17,7 @@ pub(super) struct CpuExecutor {
     device: String,
     team: Arc<Team>,
     steps: Vec<PreparedStep>,
-    buffers: Vec<Vec<f32>>,
+    buffers: Vec<Buffer>,
     scratch: Scratch,
 }
 
@@ -41,14 +42,18 @@ impl CpuExecutor {
         let scratch = std::iter::repeat_n(columns, threads);
         let needed = host_memory::f32_bytes(plan.buffers.iter().copied().chain(scratch));
         host_memory::require(device, needed)?;
-        let mut buffers: Vec<Vec<f32>> = plan.buffers.iter().map(|&len| vec![0.0; len]).collect();
+        let buffers = plan.buffers.iter().map(|&len| Buffer::new(len)).collect::<Result<Vec<_>, _>>();
+        let mut buffers = buffers.map_err(|error| BackendError::Device {
+            device: device.to_string(),
+            reason: format!("cannot get {} bytes for the buffers: {error}", plan.buffer_bytes()),
+        })?;
         let input_len = plan.batch * network.input.iter().product::<usize>();
         if tensors.input.len() != input_len {
             let found = tensors.input.len();
             let reason = format!("input: expected {input_len} elements for the batch, found {found}");
             return Err(BackendError::Device { device: device.to_string(), reason });
         }
-        buffers[plan.input][..input_len].copy_from_slice(&tensors.input);
+        buffers[plan.input].values_mut()[..input_len].copy_from_slice(&tensors.input);
         let scratch = Scratch::new(threads, columns);
         Ok(Self { device: device.to_string(), team, steps, buffers, scratch })
     }
@@ -106,7 +111,7 @@ impl Executor for CpuExecutor {
         let mut out = std::mem::take(&mut self.buffers[output.buffer]);
         let inputs = Inputs { buffers: &self.buffers, places: inputs };
         let workers = Workers { team: &self.team, scratch: &self.scratch };
-        kernel.run(&inputs, &mut out[..output.len], workers);
+        kernel.run(&inputs, &mut out.values_mut()[..output.len], workers);
         self.buffers[output.buffer] = out;
         Ok(())
     }
@@ -122,7 +127,7 @@ impl Executor for CpuExecutor {
 
     fn output(&mut self, step: usize) -> Result<Vec<f32>, BackendError> {
         let output = self.steps.get(step).ok_or_else(|| self.no_step(step))?.output;
-        Ok(self.buffers[output.buffer][..output.len].to_vec())
+        Ok(self.buffers[output.buffer].values()[..output.len].to_vec())
     }
 }
 
@@ -176,7 +181,7 @@ mod tests {
     fn a_launch_uses_only_memory_that_prepare_allocated() {
         let mut executor = executor(&network());
         let places = |e: &CpuExecutor| {
-            let buffers: Vec<_> = e.buffers.iter().map(|b| (b.as_ptr() as usize, b.capacity())).collect();
+            let buffers: Vec<_> = e.buffers.iter().map(|b| b.values().as_ptr_range()).collect();
             (buffers, e.scratch.places())
         };
         let before = places(&executor);

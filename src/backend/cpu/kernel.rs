@@ -9,6 +9,7 @@ use crate::plan::BufferId;
 use super::activation::ActivationKernel;
 use super::batch_norm::{Affine, BatchNormKernel};
 use super::broadcast::{BroadcastKernel, Operator};
+use super::buffer::Buffer;
 use super::conv;
 use super::linear::LinearKernel;
 use super::lrn::LrnKernel;
@@ -33,7 +34,7 @@ pub(super) trait Kernel: Send + Sync {
 
 /// What a step reads: buffers of the plan, cut to the tensors they hold.
 pub(super) struct Inputs<'a> {
-    pub(super) buffers: &'a [Vec<f32>],
+    pub(super) buffers: &'a [Buffer],
     pub(super) places: &'a [Place],
 }
 
@@ -47,7 +48,7 @@ pub(super) struct Place {
 impl Inputs<'_> {
     pub(super) fn get(&self, index: usize) -> &[f32] {
         let place = self.places[index];
-        &self.buffers[place.buffer][..place.len]
+        &self.buffers[place.buffer].values()[..place.len]
     }
 
     pub(super) fn len(&self) -> usize {

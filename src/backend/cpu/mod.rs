@@ -7,6 +7,7 @@
 mod activation;
 mod batch_norm;
 mod broadcast;
+mod buffer;
 mod conv;
 mod depthwise;
 mod engine;

@@ -71,6 +71,17 @@ impl Window {
         Self { input, output, kernel, stride, dilation, padding, inside }
     }
 
+    /// The same window over planes of one column, if its positions are the elements of the input: a pointwise window
+    /// knows no rows, and a column can be cut anywhere.
+    pub(super) fn without_rows(self) -> Self {
+        let pointwise = self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0; 4];
+        if !pointwise {
+            return self;
+        }
+        let plane = [self.input_plane(), 1];
+        Self::with_sizes(plane, plane, self.kernel, self.stride, self.dilation, self.padding)
+    }
+
     /// Output positions along an axis for which a tap reads inside the input. May be empty.
     pub(super) fn inside(&self, axis: usize, tap: usize) -> Range<usize> {
         self.inside[axis][tap].clone()
