@@ -158,7 +158,11 @@ fn ending(outcome: &Outcome) -> Exit {
             super::complain(
                 "the time budget ran out; the finished windows are kept, the same command goes on",
             );
-            let lacking = outcome.report.layers.iter().any(|l| l.status == Status::Unavailable);
+            let lacking = outcome
+                .report
+                .layers
+                .iter()
+                .any(|l| l.status == Status::Unavailable && l.signature.is_some());
             if lacking { Exit::Environment } else { written }
         }
         Some(RecordError::Stopped) => {

@@ -179,10 +179,11 @@ impl SideMeter {
     }
 }
 
-/// A view executes nothing: its bound is zero, and there is no reading to report.
-/// Says why a layer has no work of its own.
+/// Says why a layer has no work of its own: a view executes nothing, so its bound is zero; a layer that is computed
+/// together with another one has no reading.
 fn runs_no_step(row: &mut LayerRow, layer: &LayerRecord) {
     if let Some(first) = &layer.fused_into {
+        row.status = Status::Unavailable;
         row.reason = Some(format!("computed together with {first}, whose row holds its energy"));
         return;
     }

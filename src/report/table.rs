@@ -95,6 +95,7 @@ fn layer_cells(row: &LayerRow) -> [String; 8] {
         row.kind.clone(),
         match (row.status, row.upper_j) {
             (Status::BelowDetection, _) if row.signature.is_none() => "no-op".to_string(),
+            (Status::Unavailable, _) if row.signature.is_none() => "fused".to_string(),
             (Status::BelowDetection, Some(upper)) => format!("< {}", si::quantity(upper.value(), "J")),
             _ => row.energy_j.map_or("no reading".to_string(), |e| si::estimate(&e, "J")),
         },

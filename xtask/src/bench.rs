@@ -35,9 +35,9 @@ fn engine(cargo: &mut Command) -> Result<PathBuf> {
     if !output.status.success() {
         bail!("the benchmark does not build");
     }
-    // One JSON object a line; of those with an executable the benchmark is the only one.
+    // One JSON object a line; the package's other programs are built and listed too.
     let text = String::from_utf8_lossy(&output.stdout);
-    let path = text.lines().find_map(|line| {
+    let path = text.lines().filter(|line| line.contains("\"kind\":[\"bench\"]")).find_map(|line| {
         let (_, rest) = line.split_once("\"executable\":\"")?;
         rest.split('"').next()
     });

@@ -18,7 +18,8 @@ Developer commands of layerjoule.
 Usage: cargo xtask COMMAND [ARGS]...
 
 Commands:
-  check    everything that CI checks, in CI's order: fmt --check, clippy, test, conformance, doc
+  check    everything that CI checks, in CI's order: fmt --check, clippy, test, fuzz,
+           conformance, doc
   fmt      format the workspace                          (fmt --check only looks)
   clippy   lint all targets; a warning is an error
   test     fetch the test data, then run all tests       (test NAME runs those whose name contains NAME)
@@ -83,10 +84,11 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode> {
 /// Runs every step up to the first that fails.
 #[allow(clippy::disallowed_methods, reason = "src/clock.rs is the product's clock; this times a build")]
 fn check() -> Result<ExitCode> {
-    let steps: [(&str, &dyn Fn() -> Result<ExitCode>); 5] = [
+    let steps: [(&str, &dyn Fn() -> Result<ExitCode>); 6] = [
         ("fmt --check", &|| fmt(&["--check".to_owned()])),
         ("clippy", &|| clippy(&[])),
         ("test", &|| test(&[])),
+        ("fuzz", &|| fuzz::mutations(&["--seconds".to_owned(), "60".to_owned()])),
         ("conformance", &|| conformance(&[])),
         ("doc", &|| doc(&[])),
     ];

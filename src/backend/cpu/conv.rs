@@ -76,14 +76,15 @@ impl ConvKernel {
         let depth = channels * window.taps();
         let [height, columns] = window.output;
 
-        let lines = rows_of_a_block(&window, channels);
-        let order = cheapest(&Grid::new(window.clone(), lines), lines, group_rows, depth, unit);
+        let one_row = Grid::new(window.clone(), 1);
+        let lines = one_row.most_rows(channels, BLOCK);
+        let order = cheapest(&one_row, lines, group_rows, depth, unit);
         let (width, multiple) = match order {
             Order::Positions(rows) => (rows, rows),
             Order::Channels => (tile::CHANNEL_VECTORS * unit.lanes, unit.lanes),
         };
         let parts = job.batch * conv.groups;
-        let splits = split_channels(&window, channels, group_rows, width, parts, job.threads);
+        let splits = split_channels(&window, group_rows, width, parts, job.threads);
         let block = Tiling::new(1, height, parts * splits, lines, job.threads).tile;
         let grid = Grid::new(window, block);
         let Some(offsets) = grid.offsets(channels) else {
@@ -125,18 +126,6 @@ fn direct_offsets(grid: &Grid, channels: usize) -> Option<Vec<u32>> {
     (0..channels).map(|channel| u32::try_from(channel * plane).ok()).collect()
 }
 
-/// Output rows whose input fits a block; at least one.
-fn rows_of_a_block(window: &Window, channels: usize) -> usize {
-    let fits = |&rows: &usize| Grid::new(window.clone(), rows).len(channels) <= BLOCK;
-    // Sizes grow with the rows, so the largest that fits is where bisection ends.
-    let (mut low, mut high) = (1, window.output[0] + 1);
-    while high - low > 1 {
-        let middle = low.midpoint(high);
-        if fits(&middle) { low = middle } else { high = middle }
-    }
-    low
-}
-
 /// The order that takes fewer vector operations for a block of `lines` output rows.
 fn cheapest(grid: &Grid, lines: usize, rows: usize, depth: usize, unit: VectorUnit) -> Order {
     let runs = grid.runs(lines);
@@ -150,17 +139,10 @@ fn cheapest(grid: &Grid, lines: usize, rows: usize, depth: usize, unit: VectorUn
 
 /// Parts of the output channels: one, unless the blocks alone cannot be shared out evenly and the weights are
 /// larger than the input, so that it is cheaper for each thread to copy all the input than to read all weights.
-fn split_channels(
-    window: &Window,
-    channels: usize,
-    rows: usize,
-    width: usize,
-    parts: usize,
-    threads: usize,
-) -> usize {
+fn split_channels(window: &Window, rows: usize, width: usize, parts: usize, threads: usize) -> usize {
     let heavy = rows * window.taps() > window.input_plane();
     let even = rows.is_multiple_of(threads * width);
-    if heavy && even && !parts.is_multiple_of(threads) && channels > 0 { threads } else { 1 }
+    if heavy && even && !parts.is_multiple_of(threads) { threads } else { 1 }
 }
 
 impl Kernel for ConvKernel {

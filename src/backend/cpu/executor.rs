@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::backend::{BackendError, Executor, Tensors, host_memory};
-use crate::network::{LayerKind, Network, TensorRef};
+use crate::network::{LayerKind, Network, Parameter, TensorRef};
 use crate::plan::{Plan, Step};
 
 use super::batch_norm::Affine;
@@ -12,7 +12,8 @@ use super::kernel::{Inputs, Job, Kernel, Place, kernel};
 use super::parallel::{Scratch, Workers};
 use super::team::Team;
 
-/// A prepared plan. Weights are shared with the [`Tensors`] they came from, not copied.
+/// A prepared plan. Weights of linear layers are shared with the [`Tensors`] they came
+/// from; those of convolutions are packed into copies.
 pub(super) struct CpuExecutor {
     device: String,
     team: Arc<Team>,
@@ -36,6 +37,12 @@ impl CpuExecutor {
         tensors: &Tensors,
     ) -> Result<Self, BackendError> {
         let threads = team.threads();
+        // Asked before the weights are packed, and again when the scratch memory is known.
+        let packed = plan.steps.iter().filter_map(|step| network.layers.get(*step.layers.first()?));
+        let packed = packed.filter(|layer| matches!(layer.kind, LayerKind::Conv(_)));
+        let packed: Vec<usize> = packed.flat_map(|layer| &layer.parameters).map(Parameter::len).collect();
+        let planned = plan.buffers.iter().copied();
+        host_memory::require(device, host_memory::f32_bytes(planned.chain(packed)))?;
         let prepare = |step| prepare_step(network, plan, tensors, threads, step);
         let steps = plan.steps.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
         let columns = steps.iter().map(|s| s.kernel.scratch()).max().unwrap_or(0);
@@ -185,7 +192,7 @@ mod tests {
             (buffers, e.scratch.places())
         };
         let before = places(&executor);
-        assert!(before.1.iter().all(|&(_, capacity)| capacity >= 2 * 3 * 8), "{before:?}");
+        assert!(before.1.iter().all(|&(_, capacity)| capacity >= 64 + 2 * 3 * 8), "{before:?}");
         for step in [0, 1, 0, 1] {
             executor.launch(step).unwrap();
         }

@@ -4,6 +4,7 @@
 //! (s, t) is rows a, a + s, … and columns b, b + t, …. Within a phase the window moves by one element, whatever
 //! its stride. A grid position is a row of the phase times its width plus a column.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use pulp::Simd;
@@ -91,12 +92,13 @@ impl Grid {
         });
         let (width, height) = (window.output[1] + reach_x, rows + reach_y);
         let mut phases: Vec<Phase> = Vec::new();
+        let mut index_of_phase = HashMap::new();
         let mut taps = Vec::with_capacity(window.taps());
         for ky in 0..window.kernel[0] {
             for kx in 0..window.kernel[1] {
                 let [y, x] = [window.padded(0, 0, ky), window.padded(1, 0, kx)];
                 let phase = [y % window.stride[0], x % window.stride[1]];
-                let index = phases.iter().position(|p| p.at == phase).unwrap_or_else(|| {
+                let index = *index_of_phase.entry(phase).or_insert_with(|| {
                     phases.push(Phase::new(&window, phase, width));
                     phases.len() - 1
                 });
@@ -109,6 +111,14 @@ impl Grid {
             window.before(axis) > 0 || last >= window.input[axis]
         });
         Self { window, rows, width, height, phases, padded, taps }
+    }
+
+    /// Output rows whose copy takes at most `elements`; at least one, at most all.
+    pub(super) fn most_rows(&self, channels: usize, elements: usize) -> usize {
+        let reach = self.height - self.rows;
+        let row = self.phases.len().saturating_mul(self.width).saturating_mul(channels);
+        let fit = elements.saturating_sub(SLACK) / row.max(1);
+        fit.saturating_sub(reach).clamp(1, self.window.output[0])
     }
 
     /// Elements of a channel.
@@ -259,24 +269,24 @@ mod tests {
         let mut checked = 0;
         let geometries = (1..4)
             .flat_map(|k| (1..4).map(move |s| (k, s)))
-            .flat_map(|(k, s)| (1..3).flat_map(move |d| (0..3).map(move |p| (k, s, d, p))));
-        for (kernel, stride, dilation, before) in geometries {
+            .flat_map(|(k, s)| (1..3).flat_map(move |d| (0..4).map(move |p| (k, s, d, p))));
+        for (k, s, d, p) in geometries {
+            // The axes differ, so that one taken for the other is seen; padding may exceed the kernel.
+            let (kernel, stride, dilation, padding) = ([k, 4 - k], [s, 4 - s], [d, 3 - d], [p, 3 - p]);
             let input = [6usize, 5];
             let out = |axis: usize| {
-                (input[axis] + 2 * before).checked_sub((kernel - 1) * dilation + 1).map(|n| n / stride + 1)
+                let reach = (kernel[axis] - 1) * dilation[axis] + 1;
+                (input[axis] + 2 * padding[axis]).checked_sub(reach).map(|n| n / stride[axis] + 1)
             };
             let (Some(height), Some(width)) = (out(0), out(1)) else { continue };
-            let window = Window::with_sizes(
-                input,
-                [height, width],
-                [kernel; 2],
-                [stride; 2],
-                [dilation; 2],
-                [before; 4],
-            );
+            let [top, left] = padding;
+            let window =
+                Window::with_sizes(input, [height, width], kernel, stride, dilation, [top, left, top, left]);
             let image: Vec<f32> = (0..60).map(|v| v as f32 + 1.0).collect();
             for (rows, from) in [(height, 0), (1, height - 1), (height.div_ceil(2), 0)] {
                 let grid = Grid::new(window.clone(), rows);
+                // The sizes agree with each other.
+                assert_eq!(grid.most_rows(2, grid.len(2)), rows, "{window:?}");
                 let mut copy = vec![f32::NAN; grid.len(2)];
                 grid.fill(pulp::Scalar, &image, &(from..from + rows), &mut copy);
                 let offsets = grid.offsets(2).unwrap();
@@ -286,7 +296,7 @@ mod tests {
                         let position = if runs.count == 1 { row * width + x } else { row * runs.pitch + x };
                         for (index, &offset) in offsets.iter().enumerate() {
                             let (channel, tap) = (index / window.taps(), index % window.taps());
-                            let tap = [tap / kernel, tap % kernel];
+                            let tap = [tap / kernel[1], tap % kernel[1]];
                             let expected = naive(&window, &image[channel * 30..], [from + row, x], tap);
                             assert_eq!(
                                 copy[offset as usize + position],

@@ -1,5 +1,4 @@
-//! An output cut into tiles that tasks write side by side: the one place that needs unsafe code, since a tile's
-//! rows lie apart.
+//! An output cut into tiles that tasks write side by side. A tile's rows lie apart, so safe slices cannot express it.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -48,7 +47,7 @@ pub(super) fn for_each_tile(
     task: impl Fn(usize, Tile<'_>) + Sync,
 ) {
     let Tiling { rows, columns, tile } = tiling;
-    let matrix = rows * columns;
+    let matrix = rows.checked_mul(columns).expect("an output fits the address space");
     assert!(matrix > 0 && tile > 0 && out.len().is_multiple_of(matrix), "a part of a matrix");
     let (matrices, tiles) = (out.len() / matrix, columns.div_ceil(tile));
     // Atomic only because a plain pointer cannot be shared between threads.

@@ -72,9 +72,11 @@ impl Team {
     /// Runs `work` for each index below `tasks` and returns when all are done. `work` gets the index of the task
     /// and that of the thread, below [`Team::threads`]. Allocates nothing.
     ///
+    /// A task must not call this for its own team.
+    ///
     /// # Panics
     ///
-    /// A task panicked; the others are done all the same.
+    /// A task panicked. With several threads the others are done all the same.
     pub(super) fn run(&self, tasks: usize, work: Work<'_>) {
         if tasks <= 1 || self.helpers.is_empty() {
             (0..tasks).for_each(|task| work(task, 0));
@@ -85,21 +87,59 @@ impl Team {
         shared.tasks.store(tasks, Ordering::Relaxed);
         shared.next.store(0, Ordering::Relaxed);
         shared.work.store((&raw const work).cast_mut().cast(), Ordering::Relaxed);
-        shared.open.store(true, Ordering::SeqCst);
+        let job = OpenJob::new(shared);
         for (helper, asleep) in self.helpers.iter().zip(&shared.asleep) {
             if asleep.load(Ordering::SeqCst) {
                 helper.thread().unpark();
             }
         }
         shared.work_through(work, 0);
-        shared.open.store(false, Ordering::SeqCst);
-        while shared.joined.load(Ordering::SeqCst) > 0 {
-            std::hint::spin_loop();
-        }
+        drop(job);
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
+    }
+}
+
+/// A job while threads may join it; closing it waits for those that did, on the way of a panic too.
+struct OpenJob<'a>(&'a Shared);
+
+impl<'a> OpenJob<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.open.store(true, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for OpenJob<'_> {
+    fn drop(&mut self) {
+        self.0.open.store(false, Ordering::SeqCst);
+        let mut left = LOOKS;
+        while self.0.joined.load(Ordering::SeqCst) > 0 {
+            // A helper that lost its processor may need this one.
+            match left.checked_sub(1) {
+                Some(fewer) => left = fewer,
+                None => std::thread::yield_now(),
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// A thread while it takes part in a job.
+struct Joined<'a>(&'a Shared);
+
+impl<'a> Joined<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.joined.fetch_add(1, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Joined<'_> {
+    fn drop(&mut self) {
+        self.0.joined.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -132,16 +172,15 @@ impl Shared {
             std::hint::spin_loop();
             return false;
         }
-        self.joined.fetch_add(1, Ordering::SeqCst);
+        let _joined = Joined::new(self);
         let open = self.open.load(Ordering::SeqCst);
         if open {
             let work = self.work.load(Ordering::Relaxed).cast::<Work<'_>>();
             // SAFETY: the pointer was stored before `open` was set, and `Team::run`, in whose frame the reference
-            // lies, does not return before this thread has left `joined`.
+            // lies, neither returns nor unwinds before this thread has left `joined` (`OpenJob`, `Joined`).
             let work = unsafe { *work };
             self.work_through(work, thread);
         }
-        self.joined.fetch_sub(1, Ordering::SeqCst);
         open
     }
 
