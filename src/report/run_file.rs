@@ -43,8 +43,8 @@ pub struct RunReport {
     pub idle: IdleRow,
     /// Layers + gaps + residual = measured pass.
     pub closure: Vec<ClosureRow>,
-    /// What reading the meters cost; `null` in files of versions that did not count it.
-    #[serde(default)]
+    /// What reading the meters cost; files of versions that did not count it lack the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<SamplingRow>,
     /// What a reader must know.
     pub warnings: Vec<Warning>,

@@ -177,13 +177,23 @@ pub struct RecordOptions {
     /// Load before the first window.
     pub warm_up_s: Seconds,
     /// Most pairs of short windows, one read as usual and one at its edges only, that show what reading costs.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "no_pairs")]
     pub sampling_pairs: usize,
     /// Length of such a window.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "no_time")]
     pub sampling_window_s: Seconds,
     /// Seed of schedule, weights and input.
     pub seed: u64,
+}
+
+/// Traces of versions that measured no such pairs lack the key.
+fn no_pairs(pairs: &usize) -> bool {
+    *pairs == 0
+}
+
+/// As [`no_pairs`].
+fn no_time(length: &Seconds) -> bool {
+    *length == Seconds::ZERO
 }
 
 /// A message that concerns the run or one layer.
