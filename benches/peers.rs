@@ -6,13 +6,15 @@
 //! `describe FILE` answers the network as ONNX operators; `run INDEX SECONDS` answers the times of passes in
 //! milliseconds, `steps INDEX` what each step does and takes; `forget` frees everything prepared; `quit` ends.
 
+#![allow(clippy::print_stdout, reason = "the script reads our answers there")]
+
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use layerjoule::backend::cpu::CpuBackend;
 use layerjoule::backend::{Backend, Executor, Tensors, WeightOptions};
+use layerjoule::clock::{Clock, MonotonicClock};
 use layerjoule::network::{
     self, Activation, Conv, Definition, INPUT, Layer, LayerDefinition, LayerKind, Network, Origin, Pool,
     TensorRef,
@@ -90,27 +92,29 @@ fn prepare(backend: &CpuBackend, network: &Network, batch: usize, fuse: bool) ->
 
 /// Whole passes until the time is up; at least three.
 fn run(prepared: &mut Prepared, seconds: f64) -> Result<Vec<f64>> {
-    let begin = Instant::now();
+    let clock = MonotonicClock::start();
+    let begin = clock.now();
     let mut times = Vec::new();
-    while times.len() < 3 || begin.elapsed() < Duration::from_secs_f64(seconds) {
-        let start = Instant::now();
+    while times.len() < 3 || (clock.now() - begin).value() < seconds {
+        let start = clock.now();
         for step in 0..prepared.work.len() {
             prepared.executor.launch(step)?;
         }
         prepared.executor.sync()?;
-        times.push(start.elapsed().as_secs_f64() * 1e3);
+        times.push((clock.now() - start).value() * 1e3);
     }
     Ok(times)
 }
 
 /// Of each step: what it does, the algorithm, and its median time in microseconds over some passes.
 fn steps(prepared: &mut Prepared) -> Result<Vec<(String, String, f64)>> {
+    let clock = MonotonicClock::start();
     let mut times = vec![Vec::new(); prepared.work.len()];
     for _ in 0..31 {
         for (step, times) in times.iter_mut().enumerate() {
-            let start = Instant::now();
+            let start = clock.now();
             prepared.executor.launch(step)?;
-            times.push(start.elapsed().as_secs_f64() * 1e6);
+            times.push((clock.now() - start).value() * 1e6);
         }
     }
     let describe = |(step, mut times): (usize, Vec<f64>)| {

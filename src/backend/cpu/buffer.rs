@@ -52,12 +52,14 @@ mod tests {
             let mut buffer = Buffer::new(len).unwrap();
             assert_eq!(buffer.values(), vec![0.0; len]);
             buffer.values_mut().iter_mut().enumerate().for_each(|(i, value)| *value = i as f32);
-            assert!(buffer.values().iter().enumerate().all(|(i, &value)| value == i as f32));
+            assert_eq!(buffer.values(), (0..len).map(|i| i as f32).collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn more_than_there_is_is_an_error() {
+        // The one does not fit a machine word of bytes, the other not the address space.
         assert!(Buffer::new(usize::MAX).is_err());
+        assert!(Buffer::new(isize::MAX as usize / 4).is_err());
     }
 }

@@ -56,6 +56,11 @@ pub(super) fn positions<S: Simd, const ROWS: usize>(
     }
 }
 
+#[allow(
+    clippy::needless_range_loop,
+    clippy::manual_memcpy,
+    reason = "iterators and copies of whole arrays keep the sums in memory instead of registers"
+)]
 #[inline(always)]
 fn positions_of<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,
@@ -180,6 +185,11 @@ fn count_channels<S: Simd, const VECTORS: usize>(
     by_count!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 }
 
+#[allow(
+    clippy::needless_range_loop,
+    clippy::manual_memcpy,
+    reason = "iterators and copies of whole arrays keep the sums in memory instead of registers"
+)]
 #[inline(always)]
 fn channels_of<S: Simd, const COUNT: usize, const VECTORS: usize>(
     simd: S,
