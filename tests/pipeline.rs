@@ -9,7 +9,7 @@ use layerjoule::meter::{Meter, ReadError, powercap_meters};
 use layerjoule::report::{RunReport, Status, run_report};
 use layerjoule::run::{Recording, Schedule, Session, Surroundings, SystemProbe, record};
 use layerjoule::stats::Rng;
-use layerjoule::trace::{MeterRecord, SpanKind, Trace, TraceWriter, Warning, read_trace};
+use layerjoule::trace::{MeterRecord, Sample, Span, SpanKind, Trace, TraceWriter, Warning, read_trace};
 use layerjoule::units::{Joules, Seconds};
 
 use crate::support::injected::Tree;
@@ -349,4 +349,64 @@ fn five_reasons_are_told_and_that_there_were_more() {
     assert_eq!(told.len(), 6, "{told:?}");
     assert!(told[..5].iter().all(|text| text.contains("is lost")), "{told:?}");
     assert!(told[5].starts_with("more than 5 different reasons"), "{told:?}");
+}
+
+/// Ten windows of one layer, 1 s each and 0.5 s apart. The primary counter counts 100 J in each; the side one
+/// 60 J until it stops in the middle of the window `stops`.
+fn with_side_counter(period: f64, stops: usize) -> Trace {
+    let mut header = header(&plan(&[0]), 0.001, 10);
+    let update_period_s = Some(Seconds::new(period));
+    header.meters.push(MeterRecord { id: "side".to_string(), update_period_s, ..header.meters[0].clone() });
+    let mut trace = Trace::new(header, Vec::new());
+    trace.complete = true;
+    let side_at = |seconds: f64| 60.0 * seconds.min(1.5 * stops as f64 + 0.5);
+    for round in 0..10 {
+        let start = 1.5 * round as f64;
+        let at = |seconds| Instant::default() + Seconds::new(seconds);
+        let span = Span {
+            kind: SpanKind::Replay(0),
+            round,
+            start: at(start),
+            end: at(start + 1.0),
+            executions: 100,
+            edge_s: Seconds::new(1e-6),
+        };
+        trace.spans.push(span);
+        for seconds in [start, start + 1.0] {
+            let sample = |meter, energy| Sample { meter, at: at(seconds), energy: Joules::new(energy) };
+            trace.samples.extend([sample(0, 100.0 * seconds), sample(1, side_at(seconds))]);
+        }
+    }
+    trace
+}
+
+#[test]
+fn a_side_counter_that_stops_gives_no_energy_from_then_on_and_the_run_says_so() {
+    // Stops in the seventh window: the three after it are still and together last 4 s, which are 50 periods
+    // of 0.08 s; no single window is.
+    for period in [0.001, 0.079] {
+        let report = run_report(&with_side_counter(period, 6));
+        let energy = report.layers[0].also[0].energy_j.expect("six sound windows");
+        assert_relative_eq!(energy.value.value(), 0.6, max_relative = 1e-9);
+        let [text] = with_code(&report.warnings, "still_counter")[..] else {
+            panic!("{:?}", report.warnings)
+        };
+        assert!(text.starts_with("side stood still in 3 of 10 windows"), "{text}");
+        assert!(with_code(&report.warnings, "missing_readings").is_empty());
+        assert_relative_eq!(report.layers[0].energy_j.unwrap().value.value(), 1.0, max_relative = 1e-9);
+    }
+}
+
+#[test]
+fn a_side_counter_that_stops_at_once_has_no_energy_and_a_sound_or_slow_one_has_its_own() {
+    let report = run_report(&with_side_counter(0.001, 0));
+    assert_eq!(report.layers[0].also[0].energy_j, None);
+    assert!(
+        with_code(&report.warnings, "still_counter")[0].starts_with("side stood still in 9 of 10 windows")
+    );
+    let report = run_report(&with_side_counter(0.001, 10));
+    assert_relative_eq!(report.layers[0].also[0].energy_j.unwrap().value.value(), 0.6, max_relative = 1e-9);
+    assert!(with_code(&report.warnings, "still_counter").is_empty());
+    // 4 s are fewer than 50 periods of 0.081 s.
+    assert!(with_code(&run_report(&with_side_counter(0.081, 6)).warnings, "still_counter").is_empty());
 }
