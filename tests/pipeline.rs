@@ -4,14 +4,15 @@ use std::path::Path;
 use std::rc::Rc;
 
 use approx::assert_relative_eq;
-use layerjoule::clock::{Clock, ManualClock};
-use layerjoule::meter::Meter;
+use layerjoule::clock::{Clock, Instant, ManualClock};
+use layerjoule::meter::{Meter, ReadError, powercap_meters};
 use layerjoule::report::{RunReport, Status, run_report};
 use layerjoule::run::{Recording, Schedule, Session, Surroundings, SystemProbe, record};
 use layerjoule::stats::Rng;
-use layerjoule::trace::{Trace, TraceWriter, read_trace};
-use layerjoule::units::Seconds;
+use layerjoule::trace::{MeterRecord, Sample, Span, SpanKind, Trace, TraceWriter, Warning, read_trace};
+use layerjoule::units::{Joules, Seconds};
 
+use crate::support::injected::Tree;
 use crate::support::{Counter, Device, Steps, header, plan};
 
 /// Two layers of one kind of work, one of another, and a short one.
@@ -37,11 +38,26 @@ impl Rig {
         stop_after: usize,
         power_of: impl FnMut(usize, f64) -> f64 + 'static,
     ) -> Recording {
+        let counter: Box<dyn Meter> = Box::new(Counter(Rc::clone(&self.device)));
+        self.record_by(vec![counter], path, earlier, stop_after, power_of)
+    }
+
+    /// Records by several meters, of which the first is the primary one and the others are called `side`.
+    fn record_by(
+        &self,
+        meters: Vec<Box<dyn Meter>>,
+        path: &Path,
+        earlier: Option<Trace>,
+        stop_after: usize,
+        power_of: impl FnMut(usize, f64) -> f64 + 'static,
+    ) -> Recording {
         let plan = plan(&SIGNATURES);
         let mut executor =
             Steps { device: Rc::clone(&self.device), work: WORK.to_vec(), power_of: Box::new(power_of) };
-        let mut meters: Vec<(usize, Box<dyn Meter>)> = vec![(0, Box::new(Counter(Rc::clone(&self.device))))];
-        let header = header(&plan, self.period, self.rounds);
+        let mut header = header(&plan, self.period, self.rounds);
+        let side = MeterRecord { id: "side".to_string(), ..header.meters[0].clone() };
+        header.meters.resize(meters.len(), side);
+        let mut meters: Vec<(usize, Box<dyn Meter>)> = meters.into_iter().enumerate().collect();
         let mut schedule = Schedule::new(plan.signatures.len(), &header.options, |round, kinds| {
             Rng::stream(1, round as u64).shuffle(kinds);
         });
@@ -234,4 +250,163 @@ fn a_newer_trace_is_refused_by_name() {
     std::fs::write(&path, text).unwrap();
     let error = read_trace(&path).unwrap_err().to_string();
     assert!(error.contains("expected layerjoule.trace/1, found layerjoule.trace/2"), "{error}");
+}
+
+/// The device's counter as powercap's file, whose count jumps by 5 kJ at some time.
+struct Jumping {
+    counter: Counter,
+    tree: Tree,
+    meter: Box<dyn Meter>,
+    jump_at: Instant,
+}
+
+impl Jumping {
+    fn new(device: &Rc<Device>, root: &Path, jump_at: Instant) -> Self {
+        let tree = Tree::new(root, 262_143_328_850);
+        let meter = powercap_meters(root).remove(0).meter.expect("a working counter");
+        Self { counter: Counter(Rc::clone(device)), tree, meter, jump_at }
+    }
+}
+
+impl Meter for Jumping {
+    fn read(&mut self, now: Instant) -> Result<Joules, ReadError> {
+        let jump = if now >= self.jump_at { 5_000_000_000 } else { 0 };
+        self.tree.set((self.counter.read(now)?.value() * 1e6).round() as u64 + jump);
+        self.meter.read(now)
+    }
+}
+
+fn with_code<'a>(warnings: &'a [Warning], code: &str) -> Vec<&'a str> {
+    warnings.iter().filter(|w| w.code == code).map(|w| w.text.as_str()).collect()
+}
+
+/// The middle of the first replay of a run without faults: virtual time is the same in every run.
+fn amid_the_first_replay() -> Instant {
+    let dir = tempfile::tempdir().unwrap();
+    let sound = Rig::new(0.001, 3).record(&dir.path().join("t.jsonl"), None, usize::MAX, |_, watts| watts);
+    let span = sound.trace.spans.iter().find(|s| matches!(s.kind, SpanKind::Replay(_))).unwrap();
+    span.start + span.length() * 0.5
+}
+
+#[test]
+fn a_window_in_which_the_counter_jumped_is_measured_again_and_the_run_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trace.jsonl");
+    let rig = Rig::new(0.001, 3);
+    let jump_at = amid_the_first_replay();
+    let meter: Box<dyn Meter> = Box::new(Jumping::new(&rig.device, dir.path(), jump_at));
+    let recording = rig.record_by(vec![meter], &path, None, usize::MAX, |_, watts| watts);
+    assert!(recording.error.is_none(), "{:?}", recording.error);
+    let read = read_trace(&path).unwrap();
+    assert_eq!(read, recording.trace);
+    assert!(read.spans.iter().all(|span| span.end < jump_at || span.start > jump_at));
+    let report = run_report(&read);
+    for (layer, (seconds, watts)) in report.layers.iter().zip(WORK) {
+        let energy = layer.energy_j.expect("measured").value.value();
+        assert_relative_eq!(energy, seconds * watts, max_relative = 0.005);
+    }
+    let [text] = with_code(&report.warnings, "lost_window")[..] else { panic!("{:?}", report.warnings) };
+    assert!(text.starts_with("round 1: layer") && text.contains("the counter jumped from"), "{text}");
+    assert!(text.ends_with("; the window was measured again"), "{text}");
+}
+
+#[test]
+fn a_window_that_a_side_meter_loses_is_kept_without_its_reading_and_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trace.jsonl");
+    let rig = Rig::new(0.001, 3);
+    let jumping = Jumping::new(&rig.device, dir.path(), amid_the_first_replay());
+    let meters: Vec<Box<dyn Meter>> = vec![Box::new(Counter(Rc::clone(&rig.device))), Box::new(jumping)];
+    let recording = rig.record_by(meters, &path, None, usize::MAX, |_, watts| watts);
+    assert!(recording.error.is_none(), "{:?}", recording.error);
+    let read = read_trace(&path).unwrap();
+    assert_eq!(read, recording.trace);
+    let report = run_report(&read);
+    let [text] = with_code(&report.warnings, "lost_reading")[..] else { panic!("{:?}", report.warnings) };
+    assert!(text.starts_with("round 1: layer") && text.contains("the counter jumped from"), "{text}");
+    assert!(text.ends_with("; the window has no reading by side"), "{text}");
+    assert!(with_code(&report.warnings, "lost_window").is_empty());
+    assert!(with_code(&report.warnings, "missing_readings")[0].contains("no reading in 1 of"));
+}
+
+/// A side meter that is lost at every look, each time for another reason.
+struct Losing(u64);
+
+impl Meter for Losing {
+    fn read(&mut self, _now: Instant) -> Result<Joules, ReadError> {
+        self.0 += 1;
+        Err(ReadError::Lost(format!("reading ({}) is lost", self.0)))
+    }
+}
+
+#[test]
+fn five_reasons_are_told_and_that_there_were_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(0.001, 3);
+    let meters: Vec<Box<dyn Meter>> = vec![Box::new(Counter(Rc::clone(&rig.device))), Box::new(Losing(0))];
+    let recording = rig.record_by(meters, &dir.path().join("t.jsonl"), None, usize::MAX, |_, watts| watts);
+    let told = with_code(&recording.trace.warnings, "lost_reading");
+    assert_eq!(told.len(), 6, "{told:?}");
+    assert!(told[..5].iter().all(|text| text.contains("is lost")), "{told:?}");
+    assert!(told[5].starts_with("more than 5 different reasons"), "{told:?}");
+}
+
+/// Ten windows of one layer, 1 s each and 0.5 s apart. The primary counter counts 100 J in each; the side one
+/// 60 J until it stops in the middle of the window `stops`.
+fn with_side_counter(period: f64, stops: usize) -> Trace {
+    let mut header = header(&plan(&[0]), 0.001, 10);
+    let update_period_s = Some(Seconds::new(period));
+    header.meters.push(MeterRecord { id: "side".to_string(), update_period_s, ..header.meters[0].clone() });
+    let mut trace = Trace::new(header, Vec::new());
+    trace.complete = true;
+    let side_at = |seconds: f64| 60.0 * seconds.min(1.5 * stops as f64 + 0.5);
+    for round in 0..10 {
+        let start = 1.5 * round as f64;
+        let at = |seconds| Instant::default() + Seconds::new(seconds);
+        let span = Span {
+            kind: SpanKind::Replay(0),
+            round,
+            start: at(start),
+            end: at(start + 1.0),
+            executions: 100,
+            edge_s: Seconds::new(1e-6),
+        };
+        trace.spans.push(span);
+        for seconds in [start, start + 1.0] {
+            let sample = |meter, energy| Sample { meter, at: at(seconds), energy: Joules::new(energy) };
+            trace.samples.extend([sample(0, 100.0 * seconds), sample(1, side_at(seconds))]);
+        }
+    }
+    trace
+}
+
+#[test]
+fn a_side_counter_that_stops_gives_no_energy_from_then_on_and_the_run_says_so() {
+    // Stops in the seventh window: the three after it are still and together last 4 s, which are 50 periods
+    // of 0.08 s; no single window is.
+    for period in [0.001, 0.079] {
+        let report = run_report(&with_side_counter(period, 6));
+        let energy = report.layers[0].also[0].energy_j.expect("six sound windows");
+        assert_relative_eq!(energy.value.value(), 0.6, max_relative = 1e-9);
+        let [text] = with_code(&report.warnings, "still_counter")[..] else {
+            panic!("{:?}", report.warnings)
+        };
+        assert!(text.starts_with("side stood still in 3 of 10 windows"), "{text}");
+        assert!(with_code(&report.warnings, "missing_readings").is_empty());
+        assert_relative_eq!(report.layers[0].energy_j.unwrap().value.value(), 1.0, max_relative = 1e-9);
+    }
+}
+
+#[test]
+fn a_side_counter_that_stops_at_once_has_no_energy_and_a_sound_or_slow_one_has_its_own() {
+    let report = run_report(&with_side_counter(0.001, 0));
+    assert_eq!(report.layers[0].also[0].energy_j, None);
+    assert!(
+        with_code(&report.warnings, "still_counter")[0].starts_with("side stood still in 9 of 10 windows")
+    );
+    let report = run_report(&with_side_counter(0.001, 10));
+    assert_relative_eq!(report.layers[0].also[0].energy_j.unwrap().value.value(), 0.6, max_relative = 1e-9);
+    assert!(with_code(&report.warnings, "still_counter").is_empty());
+    // 4 s are fewer than 50 periods of 0.081 s.
+    assert!(with_code(&run_report(&with_side_counter(0.081, 6)).warnings, "still_counter").is_empty());
 }

@@ -1,6 +1,6 @@
 //! Energy of a span: the difference of a meter's readings at its two edges.
 
-use crate::trace::{Span, SpanKind, Trace};
+use crate::trace::{MeterKind, Span, SpanKind, Trace};
 use crate::units::{Joules, Seconds};
 
 /// One window by one meter.
@@ -20,9 +20,9 @@ pub struct Reading {
     pub edge: f64,
 }
 
-/// For each span of a trace: what a meter read over it; none if it has no reading at exactly the span's edges,
-/// for nothing is interpolated.
-pub(super) fn span_energies(trace: &Trace, meter: usize) -> Vec<Option<Joules>> {
+/// For each span of a trace: what a meter read at its two edges; none if it has no reading at exactly these, for
+/// nothing is interpolated.
+pub(super) fn edge_energies(trace: &Trace, meter: usize) -> Vec<Option<[Joules; 2]>> {
     let samples = &trace.samples;
     // Spans follow each other in time, and so do samples: each search begins where the last one ended.
     let mut position = 0;
@@ -39,9 +39,53 @@ pub(super) fn span_energies(trace: &Trace, meter: usize) -> Vec<Option<Joules>> 
         .iter()
         .map(|span| {
             let (start, end) = (energy_at(span.start), energy_at(span.end));
-            if span.length() > Seconds::ZERO { Some(end? - start?) } else { None }
+            if span.length() > Seconds::ZERO { Some([start?, end?]) } else { None }
         })
         .collect()
+}
+
+/// Update periods without a change after which a counter is called still.
+const STILL_PERIODS: f64 = 50.0;
+
+/// Windows of a side meter whose differences are no energies.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Still {
+    /// Windows over which the counter stood still.
+    pub(super) windows: usize,
+    /// For each span: whether the counter stood still, or may have stopped or started again within it.
+    pub(super) doubtful: Vec<bool>,
+}
+
+/// Where a counter stood still: in windows on end that together last longer than [`STILL_PERIODS`].
+///
+/// A counter of no power cannot be told from one that stopped, so neither has an energy. The primary meter moves at
+/// each edge of its windows.
+pub(super) fn still(trace: &Trace, meter: usize, edges: &[Option<[Joules; 2]>]) -> Still {
+    let mut still = Still { windows: 0, doubtful: vec![false; edges.len()] };
+    let record = &trace.header.meters[meter];
+    let Some(period) = record.update_period_s.filter(|_| record.kind == MeterKind::Counter) else {
+        return still;
+    };
+    if meter == trace.header.primary_meter {
+        return still;
+    }
+    let read: Vec<(usize, [Joules; 2])> =
+        edges.iter().enumerate().filter_map(|(at, edges)| Some((at, (*edges)?))).collect();
+    let unmoved = |a: &(usize, [Joules; 2]), b: &(usize, [Joules; 2])| a.1[0] == a.1[1] && a.1 == b.1;
+    let mut next = 0;
+    for stretch in read.chunk_by(unmoved) {
+        let (begin, end) = (next, next + stretch.len());
+        next = end;
+        let ((first, edges), (last, _)) = (stretch[0], stretch[stretch.len() - 1]);
+        let length = trace.spans[last].end - trace.spans[first].start;
+        if edges[0] == edges[1] && length > period * STILL_PERIODS {
+            still.windows += stretch.len();
+            for (at, _) in &read[begin.saturating_sub(1)..read.len().min(end + 1)] {
+                still.doubtful[*at] = true;
+            }
+        }
+    }
+    still
 }
 
 /// A window by one of the trace's meters, with the energy that the meter read.

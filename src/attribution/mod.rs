@@ -23,7 +23,7 @@ use crate::stats::Uncertain;
 use crate::trace::{SpanKind, Trace};
 use crate::units::Joules;
 
-use integrate::{reading, span_energies};
+use integrate::{edge_energies, reading, still};
 use signature::mean_power;
 
 /// Everything one meter says about a run. Energies in joules, times in seconds, power in watts.
@@ -31,6 +31,9 @@ use signature::mean_power;
 pub struct Attribution {
     /// Windows that the meter read at both edges.
     pub windows: usize,
+    /// Those over which it stood still although it is a counter; neither they nor their neighbours, in which it may
+    /// have stopped, count below.
+    pub still_windows: usize,
     /// Power with nothing running, before and after the rounds.
     pub idle_power: Option<Uncertain>,
     /// Power with nothing running between rounds, on the warm device.
@@ -55,6 +58,7 @@ pub fn attribute(trace: &Trace, meter: usize) -> Attribution {
     let balance = balance(&signatures, &counts, &pass, active_idle_power);
     Attribution {
         windows: windows.energies.iter().flatten().count(),
+        still_windows: windows.still,
         idle_power: mean_power(&windows.of_kind(SpanKind::Idle)),
         active_idle_power,
         signatures,
@@ -68,18 +72,25 @@ struct Windows<'a> {
     trace: &'a Trace,
     meter: usize,
     energies: Vec<Option<Joules>>,
-    /// Positions of the spans that the meter read.
+    /// Windows over which the meter stood still.
+    still: usize,
+    /// Positions of the spans that the meter read and that count.
     kinds: HashMap<SpanKind, Vec<u32>>,
 }
 
 impl<'a> Windows<'a> {
     fn of(trace: &'a Trace, meter: usize) -> Self {
-        let energies = span_energies(trace, meter);
+        let edges = edge_energies(trace, meter);
+        let still = still(trace, meter, &edges);
+        let energies: Vec<Option<Joules>> =
+            edges.iter().map(|edges| edges.map(|[start, end]| end - start)).collect();
         let mut kinds: HashMap<SpanKind, Vec<u32>> = HashMap::new();
-        for ((at, span), _) in (0..).zip(&trace.spans).zip(&energies).filter(|(_, energy)| energy.is_some()) {
+        let counts =
+            energies.iter().zip(&still.doubtful).map(|(energy, &doubtful)| energy.is_some() && !doubtful);
+        for ((at, span), _) in (0..).zip(&trace.spans).zip(counts).filter(|&(_, counts)| counts) {
             kinds.entry(span.kind).or_default().push(at);
         }
-        Self { trace, meter, energies, kinds }
+        Self { trace, meter, energies, still: still.windows, kinds }
     }
 
     fn of_kind(&self, kind: SpanKind) -> Vec<Reading> {

@@ -164,7 +164,7 @@ impl Diagnosis {
         page.entry("load", &load);
         let others = quiet
             .other_processes
-            .map_or_else(unknown, |share| format!("{:.0} % of all processor time", share.max(0.0) * 100.0));
+            .map_or_else(unknown, |share| format!("{:.1} % of all processor time", share * 100.0));
         page.entry("others", &others);
         page.entry("governor", &governors(quiet).unwrap_or_else(unknown));
         page.entry(
@@ -253,6 +253,17 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_share_of_others_is_shown_as_it_was_computed() {
+        // Two clocks of different steps may differ by less than nothing.
+        let mut diagnosis =
+            Diagnosis { meters: Vec::new(), host: Host::default(), quiet: Quietness::default() };
+        diagnosis.quiet.other_processes = Some(-0.012);
+        let mut page = Page::default();
+        diagnosis.host(&mut page);
+        assert!(page.0.contains("others   -1.2 % of all processor time"), "{}", page.0);
+    }
 
     #[test]
     fn paragraphs_stay_within_eighty_columns_and_commands_stay_whole() {

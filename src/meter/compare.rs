@@ -1,6 +1,6 @@
 //! Two counters that see the same domain must count the same.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::trace::Warning;
 use crate::units::{Joules, Seconds, Watts};
 
@@ -12,6 +12,8 @@ use super::powercap::POWERCAP_ID;
 const OVER: Seconds = Seconds::new(1.0);
 /// Pieces of that time, in which the highest power is looked for.
 const PIECES: usize = 20;
+/// Pieces before which the halves of that time begin and end.
+const EDGES: [usize; 3] = [0, PIECES / 2, PIECES];
 
 /// What one counter saw of a stretch of time.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,69 +46,90 @@ pub fn disagreement(a: Sight, b: Sight, highest: Watts, apart: Seconds) -> Optio
 }
 
 /// Reads all counters that see the same domain for a second, and notes at both where they disagree.
+///
+/// A counter that is wrong is so in both halves of the second, with the same sign. A peak of power at an edge, too
+/// short for the highest power seen, moves energy across that edge only: it makes one half differ, or both with
+/// opposite signs.
 pub(super) fn compare_counters(candidates: &mut [MeterCandidate], clock: &dyn Clock) {
     let pairs = pairs(candidates);
     if pairs.is_empty() {
         return;
     }
-    let mut notes: Vec<(usize, Option<usize>, String)> = Vec::new();
     let mut traces: Vec<[Readings; 2]> = pairs.iter().map(|_| Default::default()).collect();
-    let mut apart = vec![Seconds::ZERO; pairs.len()];
+    // At each edge the readings of a pair lie apart by no more than it took to read both.
+    let mut apart = vec![[Seconds::ZERO; EDGES.len()]; pairs.len()];
     let begin = clock.now();
     for piece in 0..=PIECES {
         clock.sleep_until(begin + OVER * (piece as f64 / PIECES as f64));
+        let edge = EDGES.iter().position(|&edge| edge == piece);
         for ((&(one, other), traces), apart) in pairs.iter().zip(&mut traces).zip(&mut apart) {
             let before = clock.now();
-            traces[0].read(candidates[one].meter.as_deref_mut(), clock);
+            traces[0].read(candidates[one].meter.as_deref_mut(), clock, edge);
             match other {
-                Some(other) => traces[1].read(candidates[other].meter.as_deref_mut(), clock),
-                None => traces[1].read(candidates[one].twin.as_mut().map(|(_, m)| m.as_mut()), clock),
+                Some(other) => traces[1].read(candidates[other].meter.as_deref_mut(), clock, edge),
+                None => traces[1].read(candidates[one].twin.as_mut().map(|(_, m)| m.as_mut()), clock, edge),
             }
-            // At each edge the readings lie apart by no more than it took to read both.
-            let took = clock.now() - before;
-            if piece == 0 || piece == PIECES {
-                *apart += took;
+            if let Some(edge) = edge {
+                apart[edge] = clock.now() - before;
             }
         }
     }
-    for ((&(one, other), traces), &apart) in pairs.iter().zip(&traces).zip(&apart) {
-        let first = &candidates[one];
-        let second_name = match other {
-            Some(other) => candidates[other].record.id.clone(),
-            None => first.twin.as_ref().map_or(String::new(), |(name, _)| name.clone()),
-        };
-        let second = other.map_or(first, |other| &candidates[other]);
-        let text = match (traces[0].energy(), traces[1].energy()) {
-            (Some(a), Some(b)) => {
-                let highest =
-                    if traces[0].highest > traces[1].highest { traces[0].highest } else { traces[1].highest };
-                disagreement(sight(first, a), sight(second, b), highest, apart).map(|found| {
-                    format!(
-                        "{} counted {:.4} J and {second_name} {:.4} J in the same {:.1} s of the same domain ({}): \
-                         {:.4} J apart, of which their resolutions explain {:.4} J. One of them is wrong: compare \
-                         with a wattmeter, and use --meter to choose",
-                        first.record.id,
-                        a.value(),
-                        b.value(),
-                        OVER.value(),
-                        first.record.scope,
-                        found.difference.abs().value(),
-                        found.explained.value()
-                    )
-                })
-            }
-            _ => Some(format!(
-                "{} and {second_name} could not be compared: one of them failed to read",
-                first.record.id
-            )),
-        };
-        notes.extend(text.map(|text| (one, other, text)));
-    }
-    for (one, other, text) in notes {
+    let compared = pairs.iter().zip(&traces).zip(&apart);
+    let notes: Vec<(usize, Option<usize>, Warning)> = compared
+        .filter_map(|((&(one, other), traces), apart)| {
+            let second = other.map_or(&candidates[one], |other| &candidates[other]);
+            Some((one, other, note(&candidates[one], second, other.is_none(), traces, apart)?))
+        })
+        .collect();
+    for (one, other, note) in notes {
         for index in [Some(one), other].into_iter().flatten() {
-            candidates[index].notes.push(Warning::new("counters_disagree", text.clone()));
+            candidates[index].notes.push(note.clone());
         }
     }
+}
+
+/// What a comparison has to say of a pair; nothing if they agree.
+fn note(
+    first: &MeterCandidate,
+    second: &MeterCandidate,
+    by_twin: bool,
+    traces: &[Readings; 2],
+    apart: &[Seconds; EDGES.len()],
+) -> Option<Warning> {
+    let first_name = &first.record.id;
+    let second_name = match &second.twin {
+        Some((name, _)) if by_twin => name,
+        _ => &second.record.id,
+    };
+    let (Some([a, middle_a]), Some([b, middle_b])) = (traces[0].energies(), traces[1].energies()) else {
+        return Some(Warning::new(
+            "counters_not_compared",
+            format!("{first_name} and {second_name} could not be compared: one of them failed to read"),
+        ));
+    };
+    let highest = if traces[0].highest > traces[1].highest { traces[0].highest } else { traces[1].highest };
+    let differ =
+        |a: Joules, b: Joules, apart| disagreement(sight(first, a), sight(second, b), highest, apart);
+    let begin = differ(middle_a, middle_b, apart[0] + apart[1])?;
+    let end = differ(a - middle_a, b - middle_b, apart[1] + apart[2])?;
+    if (begin.difference > Joules::ZERO) != (end.difference > Joules::ZERO) {
+        return None;
+    }
+    let found = differ(a, b, apart[0] + apart[2])?;
+    Some(Warning::new(
+        "counters_disagree",
+        format!(
+            "{first_name} counted {:.4} J and {second_name} {:.4} J in the same {:.1} s of the same domain ({}): \
+             {:.4} J apart, of which their resolutions explain {:.4} J, and in both halves alike. One of them is \
+             wrong: compare with a wattmeter, and use --meter to choose",
+            a.value(),
+            b.value(),
+            OVER.value(),
+            first.record.scope,
+            found.difference.abs().value(),
+            found.explained.value()
+        ),
+    ))
 }
 
 /// Counters of one domain: perf and powercap, and the two ways of powercap.
@@ -139,14 +162,15 @@ fn sight(candidate: &MeterCandidate, energy: Joules) -> Sight {
 /// The readings of one counter, as far as they are needed.
 #[derive(Default)]
 struct Readings {
-    first: Option<Joules>,
-    last: Option<(crate::clock::Instant, Joules)>,
+    /// At each of [`EDGES`].
+    edges: [Option<Joules>; EDGES.len()],
+    last: Option<(Instant, Joules)>,
     highest: Watts,
     failed: bool,
 }
 
 impl Readings {
-    fn read(&mut self, meter: Option<&mut (dyn Meter + 'static)>, clock: &dyn Clock) {
+    fn read(&mut self, meter: Option<&mut (dyn Meter + 'static)>, clock: &dyn Clock, edge: Option<usize>) {
         let now = clock.now();
         let Some(Ok(energy)) = meter.map(|meter| meter.read(now)) else {
             self.failed = true;
@@ -158,20 +182,23 @@ impl Readings {
                 self.highest = power;
             }
         }
-        self.first.get_or_insert(energy);
+        if let Some(edge) = edge {
+            self.edges[edge] = Some(energy);
+        }
         self.last = Some((now, energy));
     }
 
-    fn energy(&self) -> Option<Joules> {
-        let (first, (_, last)) = (self.first?, self.last?);
-        (!self.failed).then_some(last - first)
+    /// Energies of the whole time and of its first half; none if a reading failed.
+    fn energies(&self) -> Option<[Joules; 2]> {
+        let [Some(begin), Some(middle), Some(end)] = self.edges else { return None };
+        (!self.failed).then_some([end - begin, middle - begin])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Instant, ManualClock};
+    use crate::clock::ManualClock;
     use crate::meter::interface::{ReadError, record};
     use crate::trace::MeterKind;
 
@@ -231,5 +258,57 @@ mod tests {
         candidates[0].twin = Some(("rapl-powercap by mmio".to_string(), Box::new(Constant(60.0))));
         compare_counters(&mut candidates, &ManualClock::default());
         assert!(candidates[0].notes[0].text.contains("rapl-powercap by mmio 60.0000 J"));
+    }
+
+    /// 50 W, and 1000 W more in the last millisecond before some time; the reading is this old.
+    struct Peak {
+        peak_end: f64,
+        age: f64,
+    }
+
+    impl Meter for Peak {
+        fn read(&mut self, now: Instant) -> Result<Joules, ReadError> {
+            let t = now.since_origin().value() - self.age;
+            let peak = (t - (self.peak_end - 1e-3)).clamp(0.0, 1e-3);
+            Ok(Joules::new(50.0 * t + 1000.0 * peak))
+        }
+    }
+
+    #[test]
+    fn a_peak_at_an_edge_is_no_disagreement() {
+        // One reading is a period older, so at that edge it lacks 1000 W x 1 ms = 1 J. The highest power seen is the
+        // mean of 50 ms, 70 W: 70 W x 2 ms = 0.14 J are explained.
+        let whole = Sight { resolution: Joules::ZERO, ..sight(51.0, 0.001) };
+        let older = Sight { energy: Joules::new(50.0), ..whole };
+        assert!(disagreement(whole, older, Watts::new(70.0), Seconds::ZERO).is_some());
+        for peak_end in [0.5, 1.0] {
+            let mut candidates = [counter(PERF_ID, 50.0), counter(POWERCAP_ID, 50.0)];
+            for (candidate, age) in candidates.iter_mut().zip([0.0, 1e-3]) {
+                candidate.meter = Some(Box::new(Peak { peak_end, age }));
+            }
+            compare_counters(&mut candidates, &ManualClock::default());
+            assert!(candidates.iter().all(|c| c.notes.is_empty()), "{peak_end}: {:?}", candidates[0].notes);
+        }
+    }
+
+    /// Cannot be read once, in the middle.
+    struct Failing(usize);
+
+    impl Meter for Failing {
+        fn read(&mut self, now: Instant) -> Result<Joules, ReadError> {
+            self.0 += 1;
+            if self.0 == 7 { Err(ReadError::Gone("gone".to_string())) } else { Constant(50.0).read(now) }
+        }
+    }
+
+    #[test]
+    fn counters_that_failed_to_read_are_not_said_to_disagree() {
+        let mut candidates = [counter(PERF_ID, 50.0), counter(POWERCAP_ID, 50.0)];
+        candidates[1].meter = Some(Box::new(Failing(0)));
+        compare_counters(&mut candidates, &ManualClock::default());
+        for candidate in &candidates {
+            let codes: Vec<&str> = candidate.notes.iter().map(|note| note.code.as_str()).collect();
+            assert_eq!(codes, ["counters_not_compared"]);
+        }
     }
 }

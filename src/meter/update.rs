@@ -17,18 +17,20 @@ const POLL: Seconds = Seconds::new(100e-6);
 /// The changes of one meter's reading.
 struct Watch {
     begin: Instant,
+    /// Since when it is watched without a break.
+    since: Instant,
     last: Option<Joules>,
     changes: Vec<Instant>,
 }
 
 impl Watch {
     fn new(begin: Instant) -> Self {
-        Self { begin, last: None, changes: Vec::with_capacity(CHANGES + 1) }
+        Self { begin, since: begin, last: None, changes: Vec::with_capacity(CHANGES + 1) }
     }
 
     /// Looks once; the period when it is known.
     fn look(&mut self, meter: &mut dyn Meter, now: Instant) -> Result<Option<Seconds>, ReadError> {
-        let last_change = self.changes.last().copied().unwrap_or(self.begin);
+        let last_change = self.changes.last().copied().unwrap_or(self.since);
         match meter.read(now) {
             Ok(energy) => {
                 if self.last.is_some_and(|before| before != energy) {
@@ -41,6 +43,7 @@ impl Watch {
             Err(ReadError::Lost(_)) if now - self.begin < STILL => {
                 self.last = None;
                 self.changes.clear();
+                self.since = now;
             }
             Err(error) => return Err(error),
         }
@@ -83,6 +86,8 @@ pub fn update_periods(meters: &mut [&mut dyn Meter], clock: &dyn Clock) -> Vec<R
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
     use crate::clock::ManualClock;
 
@@ -123,6 +128,34 @@ mod tests {
         let mut meter = HeldUp(Steps(0.02), false);
         let found = update_periods(&mut [&mut meter], &ManualClock::default()).remove(0).unwrap();
         assert!(meter.1 && (found.value() - 0.02).abs() <= POLL.value(), "{found:?}");
+    }
+
+    /// Moves by one joule at 0.1 s, 1.1 s and so on. After its look at 0.2 s the program is held up until 2.4 s, and
+    /// then says so once.
+    struct Late(Rc<ManualClock>, Vec<Instant>);
+
+    impl Meter for Late {
+        fn read(&mut self, now: Instant) -> Result<Joules, ReadError> {
+            let t = now.since_origin().value();
+            if t > 0.2 && self.1.is_empty() {
+                self.0.advance(Seconds::new(2.2));
+                self.1.push(now);
+            } else if t > 2.4 && self.1.len() == 1 {
+                self.1.push(now);
+                return Err(ReadError::Lost("held up".to_string()));
+            }
+            Ok(Joules::new((t + 0.9).floor()))
+        }
+    }
+
+    #[test]
+    fn a_slow_counter_whose_reader_was_held_up_has_its_full_time_again() {
+        // The next change is seen at 3.1 s: more than three seconds after the beginning, 0.7 s after the break.
+        let clock = Rc::new(ManualClock::default());
+        let mut meter = Late(Rc::clone(&clock), Vec::new());
+        let found = update_periods(&mut [&mut meter], &*clock).remove(0);
+        assert_eq!(meter.1.len(), 2);
+        assert!((found.clone().unwrap().value() - 1.0).abs() <= 2.0 * POLL.value(), "{found:?}");
     }
 
     #[test]

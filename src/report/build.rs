@@ -42,6 +42,7 @@ pub fn run_report(trace: &Trace) -> RunReport {
     read.push((header.primary_meter, primary.windows));
     read.sort_unstable();
     warnings.extend(trace_warnings(trace, &read));
+    warnings.extend(others.iter().filter_map(|meter| meter.still_warning(trace)));
     warnings.extend(row_warnings(&layers, &closure));
     let sampling = sampling_row(trace);
     warnings.extend(sampling.as_ref().and_then(sampling_warning));
@@ -162,6 +163,8 @@ fn layer_row(
 struct SideMeter {
     index: usize,
     windows: usize,
+    /// Windows over which it stood still.
+    still: usize,
     /// For each signature.
     rows: Vec<AlsoRow>,
 }
@@ -175,7 +178,21 @@ impl SideMeter {
             energy_j: work.energy.map(|e| e.estimate()),
             energy_dynamic_j: work.dynamic.map(|d| d.estimate()),
         };
-        Self { index, windows: attribution.windows, rows: attribution.signatures.iter().map(row).collect() }
+        Self {
+            index,
+            windows: attribution.windows,
+            still: attribution.still_windows,
+            rows: attribution.signatures.iter().map(row).collect(),
+        }
+    }
+
+    fn still_warning(&self, trace: &Trace) -> Option<Warning> {
+        let (id, still, read) = (&trace.header.meters[self.index].id, self.still, self.windows);
+        let text = format!(
+            "{id} stood still in {still} of {read} windows, for more than 50 of its update periods; it has no energy \
+             of these and of those next to them, in which it may have stopped: run `layerjoule doctor`"
+        );
+        (still > 0).then(|| Warning::new("still_counter", text))
     }
 }
 

@@ -4,7 +4,7 @@ use crate::backend::{BackendError, Executor};
 use crate::clock::Clock;
 use crate::meter::{Meter, ReadError};
 use crate::plan::Plan;
-use crate::trace::{RecordOptions, Span, SpanKind, Trace, TraceError, TraceWriter};
+use crate::trace::{RecordOptions, Span, SpanKind, Trace, TraceError, TraceWriter, Warning};
 use crate::units::Seconds;
 
 use super::environment::SystemProbe;
@@ -13,6 +13,8 @@ use super::window::{Lengths, Load, Rig, Window};
 
 /// Attempts at a window in which the meter loses energy.
 const ATTEMPTS: usize = 5;
+/// Distinct reasons of one kind that are told; that there were more is told once.
+const REASONS: usize = 5;
 
 /// Why a recording ended before its controller did.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +88,8 @@ pub fn record(
     let total = controller.total();
     let mut done = 0;
     while let Some(request) = controller.next(&trace, clock.now()) {
-        progress(done, total, &describe(&trace, request));
+        let what = describe(&trace, request);
+        progress(done, total, &what);
         let load = match request.kind {
             SpanKind::Idle | SpanKind::ActiveIdle => Load::Idle,
             // A pass of nothing takes no time, so a window of it waits: the null run.
@@ -97,7 +100,22 @@ pub fn record(
                 Load::Step(steps[pick(request, steps.len())])
             }
         };
-        match measure(&mut rig, load, lengths(request.kind, &options, period)) {
+        let mut lost = Vec::new();
+        let measured = measure(&mut rig, load, lengths(request.kind, &options, period), &mut lost);
+        let mut told: Result<(), TraceError> = lost.iter().try_for_each(|reason| {
+            tell(&mut trace, writer, "lost_window", reason, |reason| {
+                format!("{what}: {reason}; the window was measured again")
+            })
+        });
+        for (meter, reason) in rig.losses().filter(|_| measured.is_ok()) {
+            let id = trace.header.meters[meter].id.clone();
+            told = told.and_then(|()| {
+                tell(&mut trace, writer, "lost_reading", reason, |reason| {
+                    format!("{what}: {reason}; the window has no reading by {id}")
+                })
+            });
+        }
+        match measured.and_then(|window| told.map(|()| window).map_err(RecordError::from)) {
             Ok(window) => {
                 let span = Span {
                     kind: request.kind,
@@ -138,15 +156,47 @@ pub fn record(
     Recording { trace, error }
 }
 
-/// Measures a window; one in which the meter lost energy is measured again.
-fn measure(rig: &mut Rig<'_>, load: Load, lengths: Lengths) -> Result<Window, RecordError> {
+/// Measures a window; one in which the meter lost energy is measured again, and `lost` says why.
+fn measure(
+    rig: &mut Rig<'_>,
+    load: Load,
+    lengths: Lengths,
+    lost: &mut Vec<String>,
+) -> Result<Window, RecordError> {
     for _ in 1..ATTEMPTS {
         match rig.measure(load, lengths) {
-            Err(RecordError::Meter(ReadError::Lost(_))) => {}
+            Err(RecordError::Meter(ReadError::Lost(reason))) => lost.push(reason),
             other => return other,
         }
     }
     rig.measure(load, lengths)
+}
+
+/// Adds a warning to the trace and its file: one for each reason, and no more than a few of one code.
+fn tell(
+    trace: &mut Trace,
+    writer: &mut TraceWriter,
+    code: &str,
+    reason: &str,
+    text: impl FnOnce(&str) -> String,
+) -> Result<(), TraceError> {
+    let mut told = 0;
+    for warning in trace.warnings.iter().filter(|warning| warning.code == code) {
+        if warning.text.contains(reason) {
+            return Ok(());
+        }
+        told += 1;
+    }
+    let warning = match told {
+        0..REASONS => Warning::new(code, text(reason)),
+        REASONS => {
+            Warning::new(code, format!("more than {REASONS} different reasons; the others are not listed"))
+        }
+        _ => return Ok(()),
+    };
+    writer.warning(&warning)?;
+    trace.warnings.push(warning);
+    Ok(())
 }
 
 /// Samples of the primary meter inside a window, for the power picture.

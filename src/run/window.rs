@@ -67,8 +67,8 @@ pub(super) struct Rig<'a> {
     unread: Seconds,
     /// When all meters were last read.
     last_read: Instant,
-    /// For each meter: whether it lost energy in the window at hand, so that its difference means nothing.
-    lost: Vec<bool>,
+    /// For each meter but the primary one: why its difference over the window at hand means nothing.
+    lost: Vec<Option<String>>,
     /// Readings since the window's opening edge, but the latest.
     reads: Reads,
     /// The latest reading. It counts as soon as another follows, since the one that closes a window no longer
@@ -96,7 +96,7 @@ impl<'a> Rig<'a> {
         let last_read = clock.now();
         // Room for all samples of a window: nothing is allocated while one is open.
         let samples = Vec::with_capacity(256);
-        let lost = vec![false; meters.len()];
+        let lost = vec![None; meters.len()];
         let (reads, latest) = (Reads::NONE, Reads::NONE);
         let unread = longest_unread(meters);
         Self { executor, steps, clock, meters, period, samples, stop, unread, last_read, lost, reads, latest }
@@ -112,7 +112,7 @@ impl<'a> Rig<'a> {
         let burst = self.settle(load, lengths.settle)?;
         let (opening, opened_within) = self.edge(load, burst, None)?;
         let start = opening.before;
-        self.lost.fill(false);
+        self.lost.fill(None);
         self.reads = Reads::NONE;
         self.sample_all(start, opening.energy);
         let mut executions = 0u64;
@@ -309,24 +309,36 @@ impl<'a> Rig<'a> {
     fn read_others(&mut self, now: Instant) {
         self.last_read = now;
         for i in 1..self.meters.len() {
-            if !matches!(self.read(i).2, Ok(_) | Err(ReadError::Retry(_))) {
-                self.lost[i] = true;
+            match self.read(i).2 {
+                Ok(_) | Err(ReadError::Retry(_)) => {}
+                Err(error) => self.lose(i, &error),
             }
         }
     }
 
-    /// Gives every meter a sample of exactly this edge. A side meter that failed has none; the report counts
-    /// the windows that it misses.
+    /// Gives every meter a sample of exactly this edge. A side meter that failed has none; the reason is in
+    /// [`Self::losses`].
     fn sample_all(&mut self, at: Instant, primary: Joules) {
         self.last_read = at;
         self.push(self.meters[0].0, at, primary);
         for i in 1..self.meters.len() {
             match self.read(i).2 {
-                Ok(energy) if !self.lost[i] => self.push(self.meters[i].0, at, energy),
+                Ok(energy) if self.lost[i].is_none() => self.push(self.meters[i].0, at, energy),
                 Ok(_) => {}
-                Err(_) => self.lost[i] = true,
+                Err(error) => self.lose(i, &error),
             }
         }
+    }
+
+    /// Notes why a side meter has no reading of this window; the first reason stands.
+    fn lose(&mut self, meter: usize, error: &ReadError) {
+        self.lost[meter].get_or_insert_with(|| error.to_string());
+    }
+
+    /// The side meters without a reading of the window that was measured last: index in the header, and why.
+    pub(super) fn losses(&self) -> impl Iterator<Item = (usize, &str)> {
+        let reasons = self.meters.iter().zip(&self.lost);
+        reasons.filter_map(|((meter, _), reason)| Some((*meter, reason.as_deref()?)))
     }
 
     fn push(&mut self, meter: usize, at: Instant, energy: Joules) {
