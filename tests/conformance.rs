@@ -10,7 +10,7 @@ mod peers;
 
 use std::collections::BTreeMap;
 
-use layerjoule::backend::cpu::CpuBackend;
+use layerjoule::backend::cpu::{CpuBackend, Vectors};
 use layerjoule::backend::{Backend, Executor, Tensors, WeightOptions, reference};
 use layerjoule::network::{Definition, INPUT, LayerDefinition, LayerKind, Network, Origin, TensorRef};
 use layerjoule::plan::{Plan, PlanOptions};
@@ -44,14 +44,28 @@ fn single(input: &[usize], kind: LayerKind) -> Network {
 }
 
 /// Runs all steps twice, so that what a pass leaves behind meets the next one.
-fn pass(network: &Network, plan: &Plan, tensors: &Tensors, threads: usize) -> Box<dyn Executor> {
-    let mut executor = pass_once(network, plan, tensors, threads);
+/// How the CPU engine runs.
+#[derive(Debug, Clone, Copy)]
+struct Engine {
+    threads: usize,
+    vectors: Vectors,
+}
+
+impl Engine {
+    /// The vectors that the processor has.
+    fn with(threads: usize) -> Self {
+        Self { threads, vectors: Vectors::Widest }
+    }
+}
+
+fn pass(network: &Network, plan: &Plan, tensors: &Tensors, engine: Engine) -> Box<dyn Executor> {
+    let mut executor = pass_once(network, plan, tensors, engine);
     launch_all(plan, &mut *executor);
     executor
 }
 
-fn pass_once(network: &Network, plan: &Plan, tensors: &Tensors, threads: usize) -> Box<dyn Executor> {
-    let backend = CpuBackend::new(threads).unwrap();
+fn pass_once(network: &Network, plan: &Plan, tensors: &Tensors, engine: Engine) -> Box<dyn Executor> {
+    let backend = CpuBackend::with_vectors(engine.threads, engine.vectors).unwrap();
     let mut executor = backend.prepare(network, plan, tensors).unwrap();
     launch_all(plan, &mut *executor);
     executor
@@ -89,35 +103,46 @@ fn to_f64(values: &[f32]) -> Vec<f64> {
 /// do not blur the bound; then holds a pass over reused buffers to the same bits.
 pub(crate) fn check(network: &Network, batch: usize, threads: usize, seed: u64) {
     let tensors = Tensors::new(network, &WeightOptions { seed, batch }).unwrap();
+    check_engine(network, batch, Engine::with(threads), &tensors);
+    // The kernels for other processors, where that takes no time.
+    let flops: u64 = network.layers.iter().map(|layer| layer.cost.flops).sum();
+    if flops < 1_000_000 {
+        for vectors in [Vectors::Avx2, Vectors::Scalar] {
+            check_engine(network, batch, Engine { threads, vectors }, &tensors);
+        }
+    }
+}
+
+fn check_engine(network: &Network, batch: usize, engine: Engine, tensors: &Tensors) {
     let plan = Plan::new(network, &PlanOptions { batch, keep_all: true, fuse: false }).unwrap();
-    let mut executor = pass(network, &plan, &tensors, threads);
+    let mut executor = pass(network, &plan, tensors, engine);
     for (index, layer) in network.layers.iter().enumerate() {
-        let read = |t: &TensorRef| to_f64(&engine_tensor(network, &plan, &tensors, &mut *executor, *t));
+        let read = |t: &TensorRef| to_f64(&engine_tensor(network, &plan, tensors, &mut *executor, *t));
         let inputs: Vec<Vec<f64>> = layer.inputs.iter().map(read).collect();
         let inputs: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
-        let found = engine_tensor(network, &plan, &tensors, &mut *executor, TensorRef::Layer(index));
+        let found = engine_tensor(network, &plan, tensors, &mut *executor, TensorRef::Layer(index));
         let parameters = &tensors.parameters[index];
         let expected = reference::layer_output(network, index, &inputs, parameters, batch);
         let bounds = bounds::rounding(network, index, &inputs, parameters, batch, &expected);
         let algorithm = plan.step_of_layer[index].map_or("view", |step| executor.algorithm(step)).to_string();
-        let what = format!("{} ({}) by {algorithm}", layer.name, layer.kind);
+        let what = format!("{} ({}) by {algorithm}, {engine:?}", layer.name, layer.kind);
         bounds::assert_within(&what, &found, &expected, &bounds);
     }
-    check_fused(network, batch, threads, &tensors);
+    check_fused(network, batch, engine, tensors);
     let reused = Plan::new(network, &PlanOptions { batch, keep_all: false, fuse: false }).unwrap();
-    let mut again = pass(network, &reused, &tensors, threads);
+    let mut again = pass(network, &reused, tensors, engine);
     for result in results(network) {
-        let kept = engine_tensor(network, &plan, &tensors, &mut *executor, result);
-        let shared = engine_tensor(network, &reused, &tensors, &mut *again, result);
+        let kept = engine_tensor(network, &plan, tensors, &mut *executor, result);
+        let shared = engine_tensor(network, &reused, tensors, &mut *again, result);
         let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&kept), bits(&shared), "reused buffers changed a result");
     }
 }
 
 /// Holds every step of a fused plan to the reference of its layers, over what the engine itself fed the step.
-fn check_fused(network: &Network, batch: usize, threads: usize, tensors: &Tensors) {
+fn check_fused(network: &Network, batch: usize, engine: Engine, tensors: &Tensors) {
     let plan = Plan::new(network, &PlanOptions { batch, keep_all: true, fuse: true }).unwrap();
-    let mut executor = pass(network, &plan, tensors, threads);
+    let mut executor = pass(network, &plan, tensors, engine);
     for (index, step) in plan.steps.iter().enumerate().filter(|(_, step)| step.layers.len() > 1) {
         // What the layers of the step hand to each other, and how far rounding may move it.
         let mut inner: Vec<(usize, Vec<f64>, Vec<f64>)> = Vec::new();

@@ -18,7 +18,7 @@ fn assert_known(network: &Network, input: &[f32], parameters: &[&[f32]], expecte
     let by_reference = reference::run(network, &tensors, batch).pop().unwrap();
     let plan = Plan::new(network, &PlanOptions { batch, keep_all: false, fuse: false }).unwrap();
     for threads in [1, 2] {
-        let mut executor = super::pass(network, &plan, &tensors, threads);
+        let mut executor = super::pass(network, &plan, &tensors, super::Engine::with(threads));
         let by_engine = to_f64(&executor.output(plan.steps.len() - 1).unwrap());
         for (who, found) in [("reference", &by_reference), ("engine", &by_engine)] {
             assert_eq!(found.len(), expected.len(), "{who}: {found:?}");

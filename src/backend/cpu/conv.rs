@@ -47,6 +47,7 @@ enum Order {
 
 /// Sums over channels and taps, read through a table of offsets.
 struct ConvKernel {
+    arch: Arch,
     grid: Grid,
     order: Order,
     /// One for each group.
@@ -69,7 +70,7 @@ struct ConvKernel {
 
 impl ConvKernel {
     fn new(job: &Job<'_>, conv: &Conv, window: Window, channels: usize) -> Result<Self, BackendError> {
-        let unit = VectorUnit::detect();
+        let unit = job.unit;
         let window = window.without_rows();
         let channels = channels / conv.groups;
         let group_rows = conv.out_channels / conv.groups;
@@ -98,6 +99,7 @@ impl ConvKernel {
         let panels: Vec<Panels> = weights.chunks_exact(group_rows * depth).enumerate().map(pack).collect();
         let rows = group_rows / splits;
         Ok(Self {
+            arch: unit.arch,
             order,
             offsets,
             direct: direct_offsets(&grid, channels),
@@ -161,13 +163,12 @@ impl Kernel for ConvKernel {
         let input = inputs.get(0);
         let residual = inputs.residual();
         let group_input = self.channels * self.input_plane;
-        let arch = Arch::new();
         // The output is a batch x groups x splits row of matrices, as the input is one of groups of channels.
         for_each_tile(workers.team, out, self.tiling, |matrix, tile| {
             workers.scratch.with(tile.thread(), |copy| {
                 let input = &input[matrix / self.splits * group_input..];
                 let residual = residual.map(|r| &r[matrix * self.tiling.rows * self.tiling.columns..]);
-                arch.dispatch(Task { kernel: self, matrix, input, residual, copy, tile });
+                self.arch.dispatch(Task { kernel: self, matrix, input, residual, copy, tile });
             });
         });
     }

@@ -22,6 +22,7 @@ const BLOCK: usize = 1 << 12;
 
 /// Sums over the taps, many neighbouring outputs at a time.
 pub(super) struct DepthwiseKernel {
+    arch: Arch,
     grid: Grid,
     offsets: Vec<u32>,
     /// Rows of the output that are computed from one copy.
@@ -56,6 +57,7 @@ impl DepthwiseKernel {
         let taps = grid.window().taps();
         let scaled = |(index, weight): (usize, &f32)| weight * epilogue.factor(index / taps);
         Ok(Self {
+            arch: job.unit.arch,
             weights: weights.iter().enumerate().map(scaled).collect(),
             epilogue,
             grid,
@@ -79,12 +81,11 @@ impl Kernel for DepthwiseKernel {
     }
 
     fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {
-        let arch = Arch::new();
         for_each_tile(workers.team, out, self.tiling, |matrix, tile| {
             workers.scratch.with(tile.thread(), |copy| {
                 let first = matrix * self.tiling.rows;
                 let (input, residual) = (inputs.get(0), inputs.residual());
-                arch.dispatch(Task { kernel: self, first, input, residual, copy, tile });
+                self.arch.dispatch(Task { kernel: self, first, input, residual, copy, tile });
             });
         });
     }

@@ -7,7 +7,7 @@ use crate::network::Network;
 use crate::plan::Plan;
 
 use super::executor::CpuExecutor;
-use super::simd::VectorUnit;
+use super::simd::{VectorUnit, Vectors};
 use super::team::Team;
 
 /// The CPU with a fixed number of worker threads.
@@ -15,6 +15,7 @@ use super::team::Team;
 pub struct CpuBackend {
     name: String,
     team: Arc<Team>,
+    unit: VectorUnit,
 }
 
 impl CpuBackend {
@@ -24,6 +25,15 @@ impl CpuBackend {
     ///
     /// No threads are asked for, or the system starts no more.
     pub fn new(threads: usize) -> Result<Self, BackendError> {
+        Self::with_vectors(threads, Vectors::Widest)
+    }
+
+    /// The same with vectors of a given width at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`CpuBackend::new`].
+    pub fn with_vectors(threads: usize, vectors: Vectors) -> Result<Self, BackendError> {
         let name = model_name(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
         let failed = |reason: String| BackendError::Device { device: name.clone(), reason };
         if threads == 0 {
@@ -31,7 +41,7 @@ impl CpuBackend {
         }
         let team = Team::new(threads)
             .map_err(|e| failed(format!("cannot start {threads} threads: {e}; ask for fewer")))?;
-        Ok(Self { team: Arc::new(team), name })
+        Ok(Self { team: Arc::new(team), name, unit: VectorUnit::detect(vectors) })
     }
 }
 
@@ -40,11 +50,7 @@ impl Backend for CpuBackend {
         BackendInfo {
             kind: "cpu",
             name: self.name.clone(),
-            engine: format!(
-                "layerjoule-cpu {} ({}-lane f32)",
-                env!("CARGO_PKG_VERSION"),
-                VectorUnit::detect().lanes
-            ),
+            engine: format!("layerjoule-cpu {} ({}-lane f32)", env!("CARGO_PKG_VERSION"), self.unit.lanes),
             threads: self.team.threads(),
             precision: "f32",
             layout: "nchw",
@@ -57,7 +63,8 @@ impl Backend for CpuBackend {
         plan: &Plan,
         tensors: &Tensors,
     ) -> Result<Box<dyn Executor>, BackendError> {
-        let executor = CpuExecutor::new(&self.name, Arc::clone(&self.team), network, plan, tensors)?;
+        let executor =
+            CpuExecutor::new(&self.name, Arc::clone(&self.team), self.unit, network, plan, tensors)?;
         Ok(Box::new(executor))
     }
 }

@@ -10,6 +10,7 @@ use super::batch_norm::Affine;
 use super::buffer::Buffer;
 use super::kernel::{Inputs, Job, Kernel, Place, kernel};
 use super::parallel::{Scratch, Workers};
+use super::simd::VectorUnit;
 use super::team::Team;
 
 /// A prepared plan. Weights of linear layers are shared with the [`Tensors`] they came
@@ -32,6 +33,7 @@ impl CpuExecutor {
     pub(super) fn new(
         device: &str,
         team: Arc<Team>,
+        unit: VectorUnit,
         network: &Network,
         plan: &Plan,
         tensors: &Tensors,
@@ -43,7 +45,7 @@ impl CpuExecutor {
         let packed: Vec<usize> = packed.flat_map(|layer| &layer.parameters).map(Parameter::len).collect();
         let planned = plan.buffers.iter().copied();
         host_memory::require(device, host_memory::f32_bytes(planned.chain(packed)))?;
-        let prepare = |step| prepare_step(network, plan, tensors, threads, step);
+        let prepare = |step| prepare_step(network, plan, tensors, (threads, unit), step);
         let steps = plan.steps.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
         let columns = steps.iter().map(|s| s.kernel.scratch()).max().unwrap_or(0);
         let scratch = std::iter::repeat_n(columns, threads);
@@ -75,11 +77,11 @@ fn prepare_step(
     network: &Network,
     plan: &Plan,
     tensors: &Tensors,
-    threads: usize,
+    (threads, unit): (usize, VectorUnit),
     step: &Step,
 ) -> Result<PreparedStep, BackendError> {
     let stored = |index: usize| tensors.parameters.get(index).map_or(&[][..], Vec::as_slice);
-    let job = |index: usize| Job::new(network, index, stored(index), plan.batch, threads);
+    let job = |index: usize| Job::new(network, index, stored(index), plan.batch, threads, unit);
     let Some((&first, fused)) = step.layers.split_first() else {
         return Err(BackendError::Unsupported {
             layer: String::new(),
@@ -142,6 +144,7 @@ impl Executor for CpuExecutor {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::simd::Vectors;
     use super::*;
     use crate::backend::WeightOptions;
     use crate::network::{Conv, Definition, INPUT, LayerDefinition, LayerKind, Linear, Origin};
@@ -181,7 +184,7 @@ mod tests {
         let team = Arc::new(Team::new(2).unwrap());
         let plan = Plan::new(network, &PlanOptions::default()).unwrap();
         let tensors = Tensors::new(network, &WeightOptions { seed: 1, batch: 1 }).unwrap();
-        CpuExecutor::new("test", team, network, &plan, &tensors).unwrap()
+        CpuExecutor::new("test", team, VectorUnit::detect(Vectors::Widest), network, &plan, &tensors).unwrap()
     }
 
     #[test]

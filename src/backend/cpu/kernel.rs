@@ -16,6 +16,7 @@ use super::lrn::LrnKernel;
 use super::movement::{ConcatKernel, PadKernel, ShuffleKernel, TransposeKernel};
 use super::parallel::Workers;
 use super::pool::{AvgPoolKernel, GlobalPoolKernel, MaxPoolKernel, Reduction};
+use super::simd::VectorUnit;
 use super::softmax::SoftmaxKernel;
 
 /// A layer prepared for one batch size. Running it allocates nothing.
@@ -80,6 +81,7 @@ pub(super) struct Job<'a> {
     pub(super) parameters: &'a [Arc<[f32]>],
     pub(super) batch: usize,
     pub(super) threads: usize,
+    pub(super) unit: VectorUnit,
     pub(super) fused: Fused,
 }
 
@@ -90,10 +92,11 @@ impl<'a> Job<'a> {
         parameters: &'a [Arc<[f32]>],
         batch: usize,
         threads: usize,
+        unit: VectorUnit,
     ) -> Result<Self, BackendError> {
         let layer = &network.layers[index];
         let shapes = layer.inputs.iter().map(|&t| network.shape(t)).collect();
-        let job = Self { layer, shapes, parameters, batch, threads, fused: Fused::default() };
+        let job = Self { layer, shapes, parameters, batch, threads, unit, fused: Fused::default() };
         let sizes = |lens: Vec<usize>| format!("{lens:?}");
         let expected: Vec<usize> = layer.parameters.iter().map(|p| p.len()).collect();
         let found: Vec<usize> = parameters.iter().map(|p| p.len()).collect();

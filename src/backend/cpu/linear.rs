@@ -25,6 +25,7 @@ const TASK: usize = 96;
 /// With few rows the time is that of reading the weights, so they are read where they lie, in order and, for up
 /// to eight rows, once.
 pub(super) struct LinearKernel {
+    arch: Arch,
     features: usize,
     outputs: usize,
     rows: usize,
@@ -37,6 +38,7 @@ pub(super) struct LinearKernel {
 impl LinearKernel {
     pub(super) fn new(job: &Job<'_>, features: usize, outputs: usize) -> Result<Self, BackendError> {
         Ok(Self {
+            arch: job.unit.arch,
             features,
             outputs,
             rows: job.batch * (job.input().iter().product::<usize>() / features),
@@ -53,10 +55,10 @@ impl Kernel for LinearKernel {
     }
 
     fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {
-        let (input, arch) = (inputs.get(0), Arch::new());
+        let input = inputs.get(0);
         let tiling = Tiling::new(self.rows, self.outputs, 1, TASK, self.threads);
         for_each_tile(workers.team, out, tiling, |_, tile| {
-            arch.dispatch(Task { kernel: self, input, tile });
+            self.arch.dispatch(Task { kernel: self, input, tile });
         });
     }
 }

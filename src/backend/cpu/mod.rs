@@ -29,3 +29,4 @@ mod tile;
 mod window;
 
 pub use engine::CpuBackend;
+pub use simd::Vectors;

@@ -9,7 +9,7 @@ use layerjoule::plan::{Plan, PlanOptions};
 
 use super::case::Numbers;
 use super::summary::{Group, Outcome};
-use crate::conformance::{engine_tensor, pass_once, single};
+use crate::conformance::{Engine, engine_tensor, pass_once, single};
 
 /// Compares each network of `originals` with what `networks` holds of it.
 pub(super) fn run(originals: &Path, networks: &Path) -> Vec<Group> {
@@ -44,7 +44,7 @@ fn compare(folder: &Path) -> Result<Vec<(String, Outcome)>, String> {
     tensors.input = input.values;
     let plan = Plan::new(&network, &PlanOptions { batch, keep_all: true, fuse: false })
         .map_err(|error| error.to_string())?;
-    let mut executor = pass_once(&network, &plan, &tensors, 2);
+    let mut executor = pass_once(&network, &plan, &tensors, Engine::with(2));
     let mut errors = Errors::new(&network);
     let mut recorded: Vec<Vec<f32>> = vec![Vec::new(); network.layers.len()];
     let mut tests = Vec::new();
@@ -120,7 +120,7 @@ impl Alone {
             let network = single(shapes[0], layer.kind.clone());
             let plan = Plan::new(&network, &PlanOptions { batch, keep_all: true, fuse: false })
                 .map_err(|e| e.to_string())?;
-            let mut executor = pass_once(&network, &plan, &tensors, 2);
+            let mut executor = pass_once(&network, &plan, &tensors, Engine::with(2));
             Ok::<_, String>(engine_tensor(&network, &plan, &tensors, &mut *executor, TensorRef::Layer(0)))
         };
         let output = match (&layer.kind, inputs) {

@@ -11,7 +11,7 @@ use super::case::{self, Case, Numbers};
 use super::form::{Form, Put};
 use super::ignored::Ignored;
 use super::summary::{Group, Outcome};
-use crate::conformance::{bounds, engine_tensor, pass, to_f64};
+use crate::conformance::{Engine, bounds, engine_tensor, pass, to_f64};
 
 /// The operators of ONNX that the kinds of layers stand for.
 const KINDS: [&str; 33] = [
@@ -171,7 +171,7 @@ fn compare(
     let allowed = allowed(network, &tensors, &exact, batch);
     let plan = Plan::new(network, &PlanOptions { batch, keep_all: true, fuse: false })
         .map_err(|error| error.to_string())?;
-    let mut executor = pass(network, &plan, &tensors, 2);
+    let mut executor = pass(network, &plan, &tensors, Engine::with(2));
     let last = network.layers.len() - 1;
     let engine = engine_tensor(network, &plan, &tensors, &mut *executor, TensorRef::Layer(last));
     // What is recorded was rounded as well as what the engine computes.
