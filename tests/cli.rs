@@ -74,6 +74,9 @@ fn a_fused_profile_gives_the_energy_of_a_step_to_its_first_layer() {
         assert!(row["energy_j"].is_null() && row["upper_j"].is_null(), "{row}");
         assert!(row["reason"].as_str().unwrap().contains("together with conv1"), "{row}");
     }
+    let picture = fs::read_to_string(out.join("energy_per_layer.svg")).unwrap();
+    assert!(picture.contains("\nfused\n") && picture.contains("Fused: computed together"), "{picture}");
+    assert!(!picture.contains("\nno reading\n"), "{picture}");
     // Nothing is lost and nothing counted twice.
     for key in ["flops", "flops_elementwise"] {
         let sum: u64 = layers.iter().map(|row| row[key].as_u64().unwrap()).sum();

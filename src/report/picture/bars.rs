@@ -44,6 +44,8 @@ pub(super) enum Reading {
     Missing,
     /// Nothing was executed.
     NoWork,
+    /// Computed together with another layer.
+    Fused,
 }
 
 impl Reading {
@@ -61,6 +63,7 @@ impl Reading {
             Self::Undetected => "below detection".to_string(),
             Self::Missing => "no reading".to_string(),
             Self::NoWork => "no work".to_string(),
+            Self::Fused => "fused".to_string(),
         }
     }
 }
@@ -214,7 +217,7 @@ impl Table<'_> {
         y: f64,
         face: Face,
     ) {
-        let idle = row.reading == Reading::NoWork;
+        let idle = matches!(row.reading, Reading::NoWork | Reading::Fused);
         let (ink, quiet) = if idle { (FAINT, FAINT) } else { (INK, QUIET) };
         let mark = self.row.min(18.0);
         let x = self.x + 6.0;

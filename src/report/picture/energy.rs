@@ -142,9 +142,15 @@ fn costliest(layers: &[LayerRow], limit: usize) -> Vec<&LayerRow> {
     order.into_iter().map(|(_, l)| l).collect()
 }
 
+/// Whether a layer is computed together with another one.
+fn is_fused(report: &RunReport, name: &String) -> bool {
+    report.layers.iter().any(|layer| layer.fused.contains(name))
+}
+
 fn layer_row(report: &RunReport, layer: &LayerRow) -> Row {
     let reading = match (layer.status, joules(layer.energy_j)) {
-        _ if layer.signature.is_none() && layer.energy_j.is_none() => Reading::NoWork,
+        (_, None) if layer.signature.is_none() && is_fused(report, &layer.name) => Reading::Fused,
+        (_, None) if layer.signature.is_none() => Reading::NoWork,
         (Status::Measured, Some(e)) => Reading::Measured(e),
         (Status::Estimated, Some(e)) => Reading::Modelled(e),
         (Status::BelowDetection, _) => {
@@ -182,6 +188,12 @@ fn layer_notes(report: &RunReport, rows: &[Row], shown: usize) -> Vec<String> {
     }
     if any(|r| *r == Reading::NoWork) {
         notes.push("No work: the layer executes nothing.".to_string());
+    }
+    if any(|r| *r == Reading::Fused) {
+        notes.push(
+            "Fused: computed together with a convolution or another layer above, whose row holds the energy."
+                .to_string(),
+        );
     }
     let absurd = rows.iter().filter(|r| match r.reading {
         Reading::Measured(e) | Reading::Modelled(e) => !plottable(e.value),
