@@ -62,7 +62,8 @@ fn a_fused_profile_gives_the_energy_of_a_step_to_its_first_layer() {
     ";
     fs::write(&file, text).unwrap();
     let out = dir.path().join("out");
-    profile(&file, &out, &["--fuse"]).success();
+    let assert = profile(&file, &out, &["--fuse", "--top", "all"]).success();
+    assert_eq!(stdout(&assert).lines().filter(|line| line.contains(" fused ")).count(), 3);
     let run = run_file(&out);
     assert_valid(&run);
     let layers = run["layers"].as_array().unwrap();

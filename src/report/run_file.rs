@@ -50,6 +50,13 @@ pub struct RunReport {
     pub warnings: Vec<Warning>,
 }
 
+impl RunReport {
+    /// Whether a layer is computed together with another one, whose row names it and holds its energy.
+    pub fn is_fused(&self, row: &LayerRow) -> bool {
+        row.signature.is_none() && self.layers.iter().any(|layer| layer.fused.contains(&row.name))
+    }
+}
+
 /// Part of a training step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -72,7 +72,7 @@ fn layers(report: &RunReport, most: usize) -> String {
         &[2, 3, 4, 5, 6, 7],
     );
     for row in rows.iter().take(most) {
-        table.add_row(layer_cells(row));
+        table.add_row(layer_cells(report, row));
     }
     let mut text = format!("{table}\n");
     if rows.len() > most {
@@ -87,7 +87,7 @@ fn layers(report: &RunReport, most: usize) -> String {
     text
 }
 
-fn layer_cells(row: &LayerRow) -> [String; 8] {
+fn layer_cells(report: &RunReport, row: &LayerRow) -> [String; 8] {
     let flops = row.flops as f64 + row.flops_elementwise as f64;
     let per_flop = row.energy_j.filter(|_| flops > 0.0).map(|e| si::plain(e.value.value() / flops * 1e12));
     [
@@ -95,7 +95,7 @@ fn layer_cells(row: &LayerRow) -> [String; 8] {
         row.kind.clone(),
         match (row.status, row.upper_j) {
             (Status::BelowDetection, _) if row.signature.is_none() => "no-op".to_string(),
-            (Status::Unavailable, _) if row.signature.is_none() => "fused".to_string(),
+            _ if report.is_fused(row) => "fused".to_string(),
             (Status::BelowDetection, Some(upper)) => format!("< {}", si::quantity(upper.value(), "J")),
             _ => row.energy_j.map_or("no reading".to_string(), |e| si::estimate(&e, "J")),
         },

@@ -88,9 +88,7 @@ impl ConvKernel {
         let splits = split_channels(&window, group_rows, width, parts, job.threads);
         let block = Tiling::new(1, height, parts * splits, lines, job.threads).tile;
         let grid = Grid::new(window, block);
-        let Some(offsets) = grid.offsets(channels) else {
-            return Err(job.unsupported("one row of its input has more than 2^32 elements".to_string()));
-        };
+        let offsets = job.offsets(&grid, channels)?;
         let epilogue = Epilogue::new(job, conv.out_channels)?;
         let weights = job.required(Role::Weight)?;
         let pack = |(group, weights): (usize, &[f32])| {

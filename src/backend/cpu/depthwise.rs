@@ -49,9 +49,7 @@ impl DepthwiseKernel {
         let parts = job.batch * conv.out_channels / rows;
         let tile = Tiling::new(rows, height, parts, height.div_ceil(work.div_ceil(TASK)), job.threads).tile;
         let grid = Grid::new(window, lines);
-        let Some(offsets) = grid.offsets(1) else {
-            return Err(job.unsupported("one row of its input has more than 2^32 elements".to_string()));
-        };
+        let offsets = job.offsets(&grid, 1)?;
         let epilogue = Epilogue::new(job, conv.out_channels)?;
         let weights = job.required(Role::Weight)?;
         let taps = grid.window().taps();

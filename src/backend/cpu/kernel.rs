@@ -11,6 +11,7 @@ use super::batch_norm::{Affine, BatchNormKernel};
 use super::broadcast::{BroadcastKernel, Operator};
 use super::buffer::Buffer;
 use super::conv;
+use super::grid::Grid;
 use super::linear::LinearKernel;
 use super::lrn::LrnKernel;
 use super::movement::{ConcatKernel, PadKernel, ShuffleKernel, TransposeKernel};
@@ -128,6 +129,12 @@ impl<'a> Job<'a> {
 
     pub(super) fn required(&self, role: Role) -> Result<Arc<[f32]>, BackendError> {
         self.stored(role).ok_or_else(|| self.unsupported(format!("it has no stored {role:?}").to_lowercase()))
+    }
+
+    /// The table of offsets of a copy of some channels.
+    pub(super) fn offsets(&self, grid: &Grid, channels: usize) -> Result<Vec<u32>, BackendError> {
+        let reason = || "what one row of its output reads has more than 2^32 elements".to_string();
+        grid.offsets(channels).ok_or_else(|| self.unsupported(reason()))
     }
 
     pub(super) fn unsupported(&self, reason: String) -> BackendError {

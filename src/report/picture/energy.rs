@@ -142,14 +142,9 @@ fn costliest(layers: &[LayerRow], limit: usize) -> Vec<&LayerRow> {
     order.into_iter().map(|(_, l)| l).collect()
 }
 
-/// Whether a layer is computed together with another one.
-fn is_fused(report: &RunReport, name: &String) -> bool {
-    report.layers.iter().any(|layer| layer.fused.contains(name))
-}
-
 fn layer_row(report: &RunReport, layer: &LayerRow) -> Row {
     let reading = match (layer.status, joules(layer.energy_j)) {
-        (_, None) if layer.signature.is_none() && is_fused(report, &layer.name) => Reading::Fused,
+        (_, None) if report.is_fused(layer) => Reading::Fused,
         (_, None) if layer.signature.is_none() => Reading::NoWork,
         (Status::Measured, Some(e)) => Reading::Measured(e),
         (Status::Estimated, Some(e)) => Reading::Modelled(e),
