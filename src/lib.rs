@@ -19,6 +19,7 @@ pub mod plan;
 pub mod profile;
 pub mod report;
 pub mod run;
+pub mod sim;
 pub mod stats;
 pub mod trace;
 pub mod units;

@@ -1,0 +1,13 @@
+//! A simulated device whose true joules are known, read through sensors that err as real ones do.
+//!
+//! Everything happens in virtual time. What a layer really costs, in the network and not in isolation, is the
+//! [truth](`EnergyCurve`) that the rest of the program is judged by; only the sensors' readings reach it.
+
+mod curve;
+mod parameters;
+
+pub use curve::EnergyCurve;
+pub use parameters::{
+    Clocking, DeviceParameters, Domain, Fault, Power, SensorKind, SensorParameters, Speed, Tail, Thermal,
+    WorkEnergy,
+};
