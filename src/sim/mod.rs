@@ -4,10 +4,14 @@
 //! [truth](`EnergyCurve`) that the rest of the program is judged by; only the sensors' readings reach it.
 
 mod curve;
+mod history;
 mod parameters;
+mod sensor;
 
 pub use curve::EnergyCurve;
+pub use history::History;
 pub use parameters::{
     Clocking, DeviceParameters, Domain, Fault, Power, SensorKind, SensorParameters, Speed, Tail, Thermal,
     WorkEnergy,
 };
+pub use sensor::Sensor;
