@@ -210,13 +210,19 @@ fn device(arguments: &ProfileArguments) -> anyhow::Result<DeviceChoice> {
         None if matches!(text, "auto" | "cpu") => Ok(DeviceChoice::Cpu { threads: arguments.threads }),
         Some(("sim", name)) => {
             if arguments.threads.is_some() {
-                return Err(WrongInput(format!("--threads: a simulated device has none; found --device {text}")).into());
+                return Err(WrongInput(format!(
+                    "--threads: a simulated device has none; found --device {text}"
+                ))
+                .into());
             }
-            let device = DeviceParameters::open(name).map_err(|error| WrongInput(format!("--device {text}: {error}")))?;
+            let device = DeviceParameters::open(name)
+                .map_err(|error| WrongInput(format!("--device {text}: {error}")))?;
             Ok(DeviceChoice::Sim { name: name.to_string(), device: Box::new(device) })
         }
         _ if text == "cuda" || text.starts_with("cuda:") => {
-            anyhow::bail!("--device {text}: this version has no GPU backend; use --device cpu or --device sim:h200")
+            anyhow::bail!(
+                "--device {text}: this version has no GPU backend; use --device cpu or --device sim:h200"
+            )
         }
         _ => {
             let expected = format!("auto, cpu, sim:FILE or sim:MODEL with one of {}", PRESETS.join(", "));

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::backend::cpu::CpuBackend;
 use crate::backend::Backend;
+use crate::backend::cpu::CpuBackend;
 use crate::clock::{Clock, Instant, MonotonicClock};
 use crate::meter::{MeterCandidate, host_meters, try_out};
 use crate::run::{Probe, Surroundings, SystemProbe, merge_environments};
@@ -35,7 +35,9 @@ impl DeviceChoice {
         match self {
             Self::Cpu { .. } => "cpu".to_string(),
             Self::Sim { name, .. } => {
-                let stem = Path::new(name).file_stem().map_or(name.clone(), |stem| stem.to_string_lossy().into_owned());
+                let stem = Path::new(name)
+                    .file_stem()
+                    .map_or(name.clone(), |stem| stem.to_string_lossy().into_owned());
                 format!("sim-{}", stem.trim_start_matches("sim-"))
             }
         }
@@ -74,11 +76,7 @@ impl Device {
             DeviceChoice::Sim { device, .. } => {
                 let sim = SimDevice::new(device, seed);
                 sim.clock().sleep_until(from);
-                Self {
-                    backend: Box::new(sim.backend()),
-                    clock: Box::new(sim.clock()),
-                    sim: Some(sim),
-                }
+                Self { backend: Box::new(sim.backend()), clock: Box::new(sim.clock()), sim: Some(sim) }
             }
         })
     }

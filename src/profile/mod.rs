@@ -12,5 +12,7 @@ mod records;
 pub use device::DeviceChoice;
 pub use job::{Hooks, Measured, Outcome, ProfileError, ProfileOptions, Timing, measure, profile};
 pub use null::{NullOptions, NullRun, null_run};
-pub use output::{OutputError, RUN_FILE, TRACE_FILE, TRUTH_FILE, disagreement, load_run, may_render, write_report};
+pub use output::{
+    OutputError, RUN_FILE, TRACE_FILE, TRUTH_FILE, disagreement, load_run, may_render, write_report,
+};
 pub use records::{layer_records, network_record};

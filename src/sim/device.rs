@@ -56,7 +56,11 @@ impl SimDevice {
                 SensorKind::Energy => (MeterKind::Counter, Box::new(SimCounter::new(reading, sensor)), None),
                 SensorKind::Power => {
                     let period = Seconds::new(sensor.update_period_s);
-                    (MeterKind::Power, Box::new(SimPower { reading, integral: PowerIntegral::new(period) }), Some(period))
+                    (
+                        MeterKind::Power,
+                        Box::new(SimPower { reading, integral: PowerIntegral::new(period) }),
+                        Some(period),
+                    )
                 }
             };
             let scope = match sensor.domain {
@@ -82,11 +86,7 @@ impl SimDevice {
     /// Temperature, clock and limiter, as of now.
     pub fn condition(&self) -> Condition {
         let machine = self.0.borrow();
-        Condition {
-            celsius: machine.celsius(),
-            megahertz: machine.megahertz(),
-            limited: machine.limited(),
-        }
+        Condition { celsius: machine.celsius(), megahertz: machine.megahertz(), limited: machine.limited() }
     }
 
     /// What it is made of.

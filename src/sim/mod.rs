@@ -14,10 +14,12 @@ mod truth;
 mod work;
 
 pub use curve::EnergyCurve;
-pub use device_file::PRESETS;
 pub use device::{Condition, SimBackend, SimClock, SimDevice};
+pub use device_file::PRESETS;
+pub use history::History;
 pub use parameters::{
     Clocking, DeviceParameters, Domain, Fault, Power, SensorKind, SensorParameters, Speed, Tail, Thermal,
     WorkEnergy,
 };
+pub use sensor::Sensor;
 pub use truth::{LayerTruth, PassTruth, TRUTH_SCHEMA, Truth};

@@ -72,8 +72,9 @@ impl Work {
     /// Energy of one execution above the static power, in joules: what operations and cache take, where the voltage
     /// is `voltage` times that of the reference clock, and what the memory takes, which has a clock of its own.
     pub(super) fn energy(&self, costs: &WorkEnergy, traffic: Traffic, voltage: f64) -> (f64, f64) {
-        let operations =
-            self.flops * costs.flop_j + self.elementwise_flops * costs.elementwise_flop_j + traffic.cache * costs.cache_byte_j;
+        let operations = self.flops * costs.flop_j
+            + self.elementwise_flops * costs.elementwise_flop_j
+            + traffic.cache * costs.cache_byte_j;
         (operations * voltage * voltage, traffic.memory * costs.memory_byte_j)
     }
 }
@@ -88,7 +89,8 @@ fn efficiency(device: &DeviceParameters, signature: &str) -> f64 {
 
 /// FNV-1a (Fowler, Noll, Vo; RFC 9923): the same on every machine and in every version.
 fn fingerprint(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// What the last cache holds, by reuse distance: a tensor is found as far as it and what has passed since its last
