@@ -140,3 +140,119 @@ fn touch(passed: &mut f64, last: &mut f64, bytes: f64, capacity: f64) -> f64 {
     *last = *passed;
     bytes * (1.0 - found)
 }
+
+#[cfg(test)]
+mod tests {
+    use approx::assert_relative_eq;
+
+    use super::*;
+    use crate::sim::testing::{device, network, plan};
+
+    /// 1 x 8 x 8 in, 4 channels of 3 x 3 without padding: 4 x 6 x 6 out, then a ReLU.
+    const TEXT: &str = "name = \"two\"\ninput = [1, 8, 8]\n\
+        [[layer]]\nkind = \"conv\"\nout_channels = 4\nkernel = 3\n[[layer]]\nkind = \"relu\"\n";
+
+    fn works(device: &DeviceParameters, batch: usize) -> Vec<Work> {
+        let network = network(TEXT);
+        Work::of_plan(&network, &plan(&network, batch), device)
+    }
+
+    #[test]
+    fn operations_bytes_and_occupancy_are_those_of_the_batch() {
+        let mut device = device();
+        (device.speed.half_full_outputs, device.speed.efficiency_spread) = (288.0, 0.0);
+        let works = works(&device, 2);
+        // 2 items x 144 outputs; 9 taps of 2 operations each, and a bias.
+        assert_eq!((works[0].flops, works[0].elementwise_flops), (2.0 * 144.0 * 18.0, 288.0));
+        assert_eq!(works[0].occupancy, 0.5);
+        assert_eq!(works[0].weight_bytes, (36.0 + 4.0) * 4.0);
+        assert_eq!((works[0].reads[0].1, works[0].writes.1), (2.0 * 64.0 * 4.0, 288.0 * 4.0));
+        assert_eq!((works[1].flops, works[1].elementwise_flops, works[1].weight_bytes), (0.0, 288.0, 0.0));
+    }
+
+    #[test]
+    fn time_is_the_slowest_of_arithmetic_cache_and_memory() {
+        let mut device = device();
+        device.speed = Speed {
+            peak_flops_per_s: 1e6,
+            efficiency: 0.5,
+            efficiency_spread: 0.0,
+            half_full_outputs: 0.0,
+            memory_bytes_per_s: 1e5,
+            cache_bytes_per_s: 1e6,
+            kernel_s: 1e-3,
+            ..device.speed
+        };
+        let works = works(&device, 1);
+        // 2592 operations at half of 1e6, and 144 additions at 1e6; 992 bytes of 1 MB/s are faster.
+        let traffic = Traffic { cache: 992.0, memory: 0.0 };
+        assert_relative_eq!(works[0].time(&device.speed, traffic, 1.0), 1e-3 + 5.184e-3 + 0.144e-3);
+        // Arithmetic follows the clock, memory does not.
+        assert_relative_eq!(works[0].time(&device.speed, traffic, 0.5), 1e-3 + 2.0 * 5.328e-3);
+        let traffic = Traffic { cache: 992.0, memory: 992.0 };
+        assert_relative_eq!(works[0].time(&device.speed, traffic, 1.0), 1e-3 + 9.92e-3);
+    }
+
+    #[test]
+    fn energy_adds_up_and_only_arithmetic_and_cache_follow_the_voltage() {
+        let mut device = device();
+        device.energy = WorkEnergy {
+            flop_j: 1e-3,
+            elementwise_flop_j: 2e-3,
+            cache_byte_j: 3e-3,
+            memory_byte_j: 4e-3,
+            busy_w: 0.0,
+        };
+        let works = works(&device, 1);
+        let (operations, memory) = works[0].energy(&device.energy, Traffic { cache: 100.0, memory: 10.0 }, 1.0);
+        assert_relative_eq!(operations, 2.592 + 0.288 + 0.3);
+        assert_relative_eq!(memory, 0.04);
+        let higher = works[0].energy(&device.energy, Traffic { cache: 100.0, memory: 10.0 }, 1.1);
+        assert_relative_eq!(higher.0, operations * 1.21);
+        assert_relative_eq!(higher.1, memory);
+    }
+
+    #[test]
+    fn a_board_has_its_own_efficiencies_and_keeps_them() {
+        let mut device = device();
+        (device.speed.efficiency, device.speed.efficiency_spread) = (0.4, 0.2);
+        let of = |device: &DeviceParameters| -> Vec<f64> {
+            (0..400).map(|i| efficiency(device, &format!("signature {i}"))).collect()
+        };
+        let (first, again) = (of(&device), of(&device));
+        assert_eq!(first, again);
+        let logs: Vec<f64> = first.iter().map(|e| (e / 0.4).ln()).collect();
+        let mean = logs.iter().sum::<f64>() / 400.0;
+        let spread = (logs.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 399.0).sqrt();
+        // Four standard errors: 0.2 / 20 of the mean, 0.2 / sqrt(800) of the spread.
+        assert!(mean.abs() < 0.04 && (spread - 0.2).abs() < 0.03, "{mean} {spread}");
+        device.name.push('2');
+        assert_ne!(first, of(&device));
+    }
+
+    #[test]
+    fn a_tensor_is_found_as_far_as_it_and_what_has_passed_since_fit() {
+        // Reads 100 bytes of buffer 0 and 20 of weights, writes 60 to buffer 1: 180 pass in one execution.
+        let work = Work {
+            flops: 0.0,
+            elementwise_flops: 0.0,
+            occupancy: 1.0,
+            efficiency: 1.0,
+            weight_bytes: 20.0,
+            reads: vec![(0, 100.0)],
+            writes: (1, 60.0),
+        };
+        let mut cache = Cache::new(200.0, 2, 1);
+        let all = Traffic { cache: 180.0, memory: 180.0 };
+        assert_eq!(cache.pass(0, &work), all);
+        // Everything fits: 80 passed since the input, 120 since the output, 160 since the weights.
+        assert_eq!(cache.pass(0, &work), Traffic { cache: 180.0, memory: 0.0 });
+        cache.flush();
+        assert_eq!(cache.pass(0, &work), all);
+        // 150 bytes: 70 of the input are found, 30 of the output, none of the weights.
+        let mut cache = Cache::new(150.0, 2, 1);
+        cache.pass(0, &work);
+        let traffic = cache.pass(0, &work);
+        assert_relative_eq!(traffic.memory, 30.0 + 30.0 + 20.0);
+    }
+}
