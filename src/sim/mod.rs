@@ -9,13 +9,16 @@ mod device_file;
 mod history;
 mod machine;
 mod parameters;
+mod random;
 mod sensor;
+#[cfg(test)]
+mod testing;
 mod truth;
 mod work;
 
 pub use curve::EnergyCurve;
 pub use device::{Condition, SimBackend, SimClock, SimDevice};
-pub use device_file::PRESETS;
+pub use device_file::{DeviceFileError, PRESETS};
 pub use history::History;
 pub use parameters::{
     Clocking, DeviceParameters, Domain, Fault, Power, SensorKind, SensorParameters, Speed, Tail, Thermal,

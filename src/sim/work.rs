@@ -204,7 +204,8 @@ mod tests {
             busy_w: 0.0,
         };
         let works = works(&device, 1);
-        let (operations, memory) = works[0].energy(&device.energy, Traffic { cache: 100.0, memory: 10.0 }, 1.0);
+        let (operations, memory) =
+            works[0].energy(&device.energy, Traffic { cache: 100.0, memory: 10.0 }, 1.0);
         assert_relative_eq!(operations, 2.592 + 0.288 + 0.3);
         assert_relative_eq!(memory, 0.04);
         let higher = works[0].energy(&device.energy, Traffic { cache: 100.0, memory: 10.0 }, 1.1);
