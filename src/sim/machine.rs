@@ -304,3 +304,181 @@ fn way(time: f64, constant: f64) -> f64 {
     // The first term of the series is exact to 5e-7 here, and millions of kernels are short.
     if x < 1e-3 { x * (1.0 - x / 2.0) } else { -(-x).exp_m1() }
 }
+
+#[cfg(test)]
+mod tests {
+    use approx::assert_relative_eq;
+
+    use super::*;
+    use crate::sim::parameters::{Power, Thermal};
+    use crate::sim::testing::{device, network, plan};
+
+    const TEXT: &str = "name = \"one\"\ninput = [64, 56, 56]\n\
+        [[layer]]\nkind = \"conv\"\nout_channels = 64\nkernel = 3\npadding = 1\n";
+
+    /// A machine with one convolution, and the power that it draws at the reference temperature and clock.
+    fn machine(device: &DeviceParameters) -> (Machine, f64) {
+        let network = network(TEXT);
+        let plan = plan(&network, 8);
+        let mut machine = Machine::quiet(device);
+        machine.load(Work::of_plan(&network, &plan, device), plan.buffers.len());
+        let once = machine.execute(0);
+        let power = (once.energy.board - once.static_energy.board) / once.time + device.power.active_idle_w;
+        (machine, power)
+    }
+
+    /// Works for a time; mean power over it.
+    fn work(machine: &mut Machine, time: f64) -> f64 {
+        let (begin, energy) = (machine.now(), machine.energy().board);
+        while machine.now() - begin < time {
+            machine.replay(0, 10);
+        }
+        (machine.energy().board - energy) / (machine.now() - begin)
+    }
+
+    #[test]
+    fn temperature_settles_where_heat_and_leakage_balance() {
+        let mut device = device();
+        device.thermal = Thermal {
+            ambient_c: 30.0,
+            resistance_k_per_w: 0.1,
+            time_constant_s: 20.0,
+            leakage_w_per_k: 1.0,
+            reference_c: 50.0,
+        };
+        let (mut machine, cool) = machine(&device);
+        work(&mut machine, 300.0);
+        // P = P0 + k (T - Tref) and T = Ta + R P give T = (Ta + R (P0 - k Tref)) / (1 - R k).
+        let settled = (30.0 + 0.1 * (cool - 50.0)) / (1.0 - 0.1);
+        assert_relative_eq!(machine.celsius(), settled, epsilon = 0.01);
+        assert_relative_eq!(work(&mut machine, 1.0), cool + (settled - 50.0), epsilon = 0.05);
+        // With the time constant 20 s / (1 - R k): after a rest at idle it has gone e^-1 of the way.
+        device.thermal.leakage_w_per_k = 0.0;
+        let (mut machine, _) = self::machine(&device);
+        machine.set_celsius(80.0);
+        machine.rest_until(machine.now() + 20.0);
+        let rest = 30.0 + 0.1 * device.power.active_idle_w;
+        assert_relative_eq!(machine.celsius(), rest + (80.0 - rest) * (-1.0f64).exp(), epsilon = 0.01);
+    }
+
+    #[test]
+    fn the_limiter_keeps_the_mean_power_by_lowering_the_clock() {
+        let mut device = device();
+        (device.clock.lowest_mhz, device.clock.voltage_slope) = (device.clock.reference_mhz * 0.2, 0.5);
+        let free = machine(&device).1;
+        device.power.limit_w = free * 0.8;
+        let (mut machine, _) = machine(&device);
+        work(&mut machine, device.clock.limiter_s * 40.0);
+        assert_relative_eq!(work(&mut machine, 0.5), free * 0.8, max_relative = 0.002);
+        assert!(machine.limited() && machine.megahertz() < device.clock.reference_mhz);
+        // A lighter load is free again.
+        machine.device.power.limit_w = free * 1.2;
+        work(&mut machine, device.clock.limiter_s * 40.0);
+        assert!(!machine.limited(), "{} MHz", machine.megahertz());
+        assert_relative_eq!(machine.megahertz(), device.clock.reference_mhz, max_relative = 1e-6);
+    }
+
+    #[test]
+    fn a_rest_brings_the_boost_back_and_work_wears_it_off() {
+        let mut device = device();
+        device.clock.boost_mhz = device.clock.reference_mhz * 1.1;
+        device.clock.boost_decay_s = 0.3;
+        let (mut machine, _) = machine(&device);
+        let relative = |machine: &Machine| machine.megahertz() / device.clock.reference_mhz;
+        let start = machine.now();
+        while machine.now() - start < 0.3 {
+            machine.execute(0);
+        }
+        assert_relative_eq!(relative(&machine), 1.0 + 0.1 * (-1.0f64).exp(), epsilon = 1e-3);
+        machine.rest_until(machine.now() + 10.0);
+        assert_relative_eq!(relative(&machine), 1.1, epsilon = 1e-6);
+    }
+
+    #[test]
+    fn after_work_the_power_holds_and_then_falls() {
+        let mut device = device();
+        device.power = Power {
+            idle_w: 40.0,
+            active_idle_w: 100.0,
+            hold_s: 2.0,
+            tail: Tail::Exponential,
+            tail_s: 5.0,
+            ..device.power
+        };
+        let (mut machine, _) = machine(&device);
+        let resting = |machine: &mut Machine, time: f64| {
+            let before = machine.energy().board;
+            machine.rest_until(machine.now() + time);
+            machine.energy().board - before
+        };
+        assert_relative_eq!(resting(&mut machine, 2.0), 200.0, max_relative = 1e-6);
+        // 40 W, and 60 W x 5 s x (1 - e^-1) in the first time constant of the fall.
+        let fall = 40.0 * 5.0 + 60.0 * 5.0 * (1.0 - (-1.0f64).exp());
+        assert_relative_eq!(resting(&mut machine, 5.0), fall, max_relative = 5e-3);
+        // Before any work it idles.
+        let mut fresh = Machine::quiet(&device);
+        assert_relative_eq!(resting(&mut fresh, 3.0), 120.0, max_relative = 1e-9);
+    }
+
+    #[test]
+    fn gaps_and_synchronisation_cost_active_idle() {
+        let mut device = device();
+        (device.speed.gap_s, device.speed.sync_s) = (2e-6, 30e-6);
+        let (mut machine, _) = machine(&device);
+        let before = (machine.now(), machine.energy().board);
+        let once = machine.execute(0);
+        assert_relative_eq!(once.gap_energy.board, device.power.active_idle_w * 2e-6, max_relative = 1e-9);
+        machine.synchronize();
+        // Nothing was launched since: no second wait.
+        machine.synchronize();
+        assert_relative_eq!(machine.now() - before.0, once.time + 32e-6, max_relative = 1e-9);
+        let spent = once.energy.board + device.power.active_idle_w * 32e-6;
+        assert_relative_eq!(machine.energy().board - before.1, spent, max_relative = 1e-9);
+    }
+
+    #[test]
+    fn a_burst_costs_what_its_executions_cost() {
+        let mut device = device();
+        device.speed.cache_bytes = 1e6;
+        let (mut single, _) = machine(&device);
+        let (mut burst, _) = machine(&device);
+        for _ in 0..50 {
+            single.execute(0);
+        }
+        burst.replay(0, 50);
+        assert_relative_eq!(single.now(), burst.now(), max_relative = 1e-9);
+        assert_relative_eq!(single.energy().board, burst.energy().board, max_relative = 1e-9);
+    }
+
+    #[test]
+    fn cold_buffers_cost_more_than_warm_ones() {
+        let mut device = device();
+        device.speed.cache_bytes = 1e9;
+        let joules = |cold: bool| {
+            let (mut machine, _) = machine(&device);
+            let before = machine.energy().board;
+            if cold {
+                machine.replay_cold(0, 100)
+            } else {
+                machine.replay(0, 100)
+            }
+            machine.energy().board - before
+        };
+        // 8 x 64 x 56 x 56 f32 in and out, and 64 x 64 x 9 weights with a bias: all from memory, or none of it.
+        let bytes = 4.0 * (2.0 * 8.0 * 64.0 * 56.0 * 56.0 + 64.0 * 64.0 * 9.0 + 64.0);
+        let memory = 100.0 * bytes * device.energy.memory_byte_j;
+        let (cold, warm) = (joules(true), joules(false));
+        // Arithmetic takes longer than memory here, so that nothing else differs.
+        assert_relative_eq!(cold - warm, memory, max_relative = 1e-6);
+    }
+
+    #[test]
+    fn a_query_takes_its_time() {
+        let mut device = device();
+        device.sensor[0].query_s = [1e-3, 1e-3];
+        let mut machine = Machine::new(&device, 0);
+        let before = machine.now();
+        machine.query(0);
+        assert_relative_eq!(machine.now() - before, 1e-3, max_relative = 1e-9);
+    }
+}

@@ -157,3 +157,76 @@ fn settle(machine: &mut Machine) {
         stretch = clock.limiter_s * CONSTANTS;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use approx::assert_relative_eq;
+
+    use super::*;
+    use crate::sim::testing::{device, network, plan};
+
+    const TEXT: &str = "name = \"three\"\ninput = [32, 28, 28]\n\
+        [[layer]]\nkind = \"conv\"\nout_channels = 32\nkernel = 3\npadding = 1\n\
+        [[layer]]\nkind = \"relu\"\n[[layer]]\nkind = \"flatten\"\n[[layer]]\nkind = \"linear\"\nout_features = 10\n";
+
+    fn truth(device: &DeviceParameters) -> Truth {
+        let network = network(TEXT);
+        Truth::of(&network, &plan(&network, 16), device)
+    }
+
+    #[test]
+    fn a_layer_costs_what_the_device_file_says() {
+        let mut device = device();
+        (device.speed.efficiency_spread, device.speed.half_full_outputs) = (0.0, 0.0);
+        let truth = truth(&device);
+        let names: Vec<&str> = truth.layers.iter().map(|l| l.name.as_str()).collect();
+        assert_eq!(names, ["conv1", "relu1", "linear1"]);
+        // The ReLU: 16 x 32 x 28 x 28 elements in and out, one operation each, no cache to find them in.
+        let n = 16.0 * 32.0 * 28.0 * 28.0;
+        let (bytes, speed, energy) = (8.0 * n, &device.speed, &device.energy);
+        let time = bytes / speed.memory_bytes_per_s.min(speed.cache_bytes_per_s);
+        let time = speed.kernel_s + time.max(n / speed.peak_flops_per_s);
+        let joules = n * energy.elementwise_flop_j
+            + bytes * (energy.cache_byte_j + energy.memory_byte_j)
+            + energy.busy_w * time;
+        let relu = &truth.layers[1];
+        assert_relative_eq!(relu.time_s.value(), time, max_relative = 1e-6);
+        assert_relative_eq!(relu.energy_dynamic_j.value(), joules, max_relative = 1e-6);
+        let whole = joules + time * device.power.active_idle_w;
+        assert_relative_eq!(relu.energy_j.value(), whole, max_relative = 1e-6);
+    }
+
+    #[test]
+    fn layers_and_gaps_are_the_pass() {
+        let mut device = device();
+        device.speed.gap_s = 3e-6;
+        let truth = truth(&device);
+        let layers: f64 = truth.layers.iter().map(|l| l.energy_j.value()).sum();
+        let times: f64 = truth.layers.iter().map(|l| l.time_s.value()).sum();
+        let gaps = 3.0 * 3e-6;
+        assert_relative_eq!(truth.pass[0].time_s.value(), times + gaps, max_relative = 1e-9);
+        let idle = device.power.active_idle_w * gaps;
+        assert_relative_eq!(truth.pass[0].energy_j.value(), layers + idle, max_relative = 1e-6);
+    }
+
+    #[test]
+    fn the_device_is_warm_in_the_truth() {
+        let mut device = device();
+        device.thermal.leakage_w_per_k = 1.0;
+        let truth = truth(&device);
+        let power = truth.pass[0].energy_j / truth.pass[0].time_s;
+        let settled = device.thermal.ambient_c + device.thermal.resistance_k_per_w * power.value();
+        assert_relative_eq!(truth.temperature_c, settled, epsilon = 0.01);
+    }
+
+    #[test]
+    fn a_neighbour_leaves_in_the_cache_what_the_next_layer_reads() {
+        let mut device = device();
+        let cold = truth(&device);
+        // The ReLU's input is the convolution's output, 1.6 MB, written just before; the network's input is not.
+        device.speed.cache_bytes = 8e6;
+        let warm = truth(&device);
+        let saved = (cold.layers[1].energy_dynamic_j - warm.layers[1].energy_dynamic_j).value();
+        assert!(saved > 0.5 * 16.0 * 32.0 * 784.0 * 4.0 * device.energy.memory_byte_j, "{saved}");
+    }
+}
