@@ -173,7 +173,7 @@ fn large_convolutions_meet_the_limits_that_they_meet_on_real_boards() {
         let (drawn, limit) = (full_rate_w(&device, 0.1), device.power.limit_w);
         assert!(drawn > 0.85 * limit && drawn < 1.05 * limit, "{name}: {drawn:.0} of {limit} W");
     }
-    // The power of the four boards at their limit is known: at these temperatures.
+    // Boards at their limit are this warm, and leakage heats them by less than a third more.
     for name in ["v100", "a100", "h200", "rtx3090", "rapl-server"] {
         let device = preset(name);
         let celsius = device.thermal.ambient_c + device.thermal.resistance_k_per_w * device.power.limit_w;
