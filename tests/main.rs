@@ -20,4 +20,5 @@ mod powercap;
 mod sampling;
 mod schema;
 mod sim;
+mod sim_files;
 mod support;
