@@ -485,14 +485,14 @@ mod tests {
         (1..=n).for_each(|k| curve.push(k as f64 * 0.1, k as f64, 0.0));
         let power = missing(SensorKind::Power, Some(0.05));
         let seen = readings(&mut sensor(&power), &curve, after_updates(0.1, n));
-        let kept = seen.windows(2).filter(|w| w[1] == w[0]).count() as f64 / n as f64;
+        let kept = seen.windows(2).filter(|w| w[1] - w[0] < 0.5).count() as f64 / n as f64;
         assert!((kept - 0.25).abs() < 4.0 * (0.25 * 0.75 / n as f64).sqrt(), "{kept} were missed");
         assert!(seen.iter().enumerate().all(|(k, watts)| *watts < k as f64 + 1.0 + 1e-6));
         // A full counter that updates has the truth; one that misses has what it had.
         let joules = readings(&mut sensor(&missing(SensorKind::Energy, None)), &curve, after_updates(0.1, n));
         for (k, pair) in joules.windows(2).enumerate() {
             let truth = curve.joules(BOARD, (k + 2) as f64 * 0.1);
-            assert!(pair[1] == pair[0] || (pair[1] - truth).abs() < 1e-3, "update {k}: {pair:?}, {truth} J");
+            assert!(pair[1] <= pair[0] || (pair[1] - truth).abs() < 1e-3, "update {k}: {pair:?}, {truth} J");
         }
         // A part-time counter takes the next window's power for all of the longer time.
         let part = missing(SensorKind::Energy, Some(0.05));
@@ -500,7 +500,7 @@ mod tests {
         let mut since = 0;
         for (k, pair) in joules.windows(2).enumerate() {
             since += 1;
-            if pair[1] != pair[0] {
+            if pair[1] > pair[0] {
                 let expected = (k + 2) as f64 * 0.1 * f64::from(since);
                 let before = std::mem::take(&mut since);
                 // The first update may have been missed too.
@@ -597,9 +597,9 @@ mod tests {
         };
         let mut sensor = sensor(&parameters);
         let times: Vec<f64> = (0..100_000).map(|_| sensor.query_time()).collect();
-        let slow = times.iter().filter(|t| **t == 0.005).count() as f64 / 1e5;
+        let slow = times.iter().filter(|t| **t >= 0.005).count() as f64 / 1e5;
         assert!((slow - 0.01).abs() < 4.0 * (0.01 * 0.99 / 1e5_f64).sqrt(), "{slow} are slow");
-        assert!(times.iter().all(|t| *t == 0.005 || (0.000_02..0.000_5).contains(t)));
+        assert!(times.iter().all(|t| (0.000_02..0.000_5).contains(t) || (*t - 0.005).abs() < 1e-12));
     }
 
     #[test]
