@@ -19,4 +19,5 @@ mod pipeline;
 mod powercap;
 mod sampling;
 mod schema;
+mod sim_boards;
 mod support;
