@@ -12,7 +12,9 @@ use std::process::ExitCode;
 
 use layerjoule::attribution::{energy_pairs, family_confidence};
 use layerjoule::meter::MeterChoice;
-use layerjoule::profile::{Hooks, NullOptions, ProfileOptions, TRACE_FILE, Timing, null_run, profile};
+use layerjoule::profile::{
+    DeviceChoice, Hooks, NullOptions, ProfileOptions, TRACE_FILE, Timing, null_run, profile,
+};
 use layerjoule::trace::{Trace, read_trace};
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -91,7 +93,7 @@ fn recorded(network: &Path, rounds: usize, run: u64) -> anyhow::Result<Trace> {
         set: Vec::new(),
         batch: 1,
         fuse: false,
-        threads: None,
+        device: DeviceChoice::Cpu { threads: None },
         meter: MeterChoice::parse("auto"),
         sysfs_root: "/sys".into(),
         timing: timing(rounds),

@@ -451,9 +451,17 @@ fn wrong_input_is_named_with_what_was_expected() {
         (views, vec![], vec!["views.toml", "no layer executes anything"]),
         (network.clone(), vec!["--rounds", "1"], vec!["--rounds: expected at least 2"]),
         (network.clone(), vec!["--rounds", "18446744073709551615"], vec!["at most 10000"]),
-        (network.clone(), vec!["--device", "cpu:7"], vec!["--device: expected auto or cpu"]),
+        (
+            network.clone(),
+            vec!["--device", "cpu:7"],
+            vec!["--device: expected auto, cpu, sim:FILE or sim:MODEL with one of"],
+        ),
         (network.clone(), vec!["--meter", "wattmeter"], vec!["meter \"wattmeter\"", "modelled"]),
-        (network.clone(), vec!["--device", "tpu"], vec!["--device: expected auto or cpu"]),
+        (
+            network.clone(),
+            vec!["--device", "tpu"],
+            vec!["--device: expected auto, cpu, sim:FILE or sim:MODEL with one of"],
+        ),
         (network.clone(), vec!["--window", "0s"], vec!["more than zero"]),
         (network, vec!["--window", "1000000000y"], vec!["--window"]),
     ];

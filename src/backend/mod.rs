@@ -37,6 +37,11 @@ pub trait Backend {
     /// What it is.
     fn info(&self) -> BackendInfo;
 
+    /// Whether it computes values, so that it needs weights and an input.
+    fn computes(&self) -> bool {
+        true
+    }
+
     /// Allocates and fills everything that the plan needs.
     ///
     /// # Errors
@@ -58,6 +63,15 @@ pub trait Executor {
     ///
     /// The device failed.
     fn launch(&mut self, step: usize) -> Result<(), BackendError>;
+
+    /// Starts one step `times` times, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    fn replay(&mut self, step: usize, times: u64) -> Result<(), BackendError> {
+        (0..times).try_for_each(|_| self.launch(step))
+    }
 
     /// Returns when everything launched has finished.
     ///

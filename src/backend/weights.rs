@@ -66,6 +66,12 @@ impl Tensors {
         Draw::Normal { std: 1.0 }.fill(&mut input, stream);
         Ok(Self { parameters, input, distribution: describe(network) })
     }
+
+    /// Nothing, for a device that computes nothing.
+    pub fn none() -> Self {
+        let distribution = "none: nothing is computed".to_string();
+        Self { parameters: Vec::new(), input: Vec::new(), distribution }
+    }
 }
 
 fn is_stored(parameter: &Parameter) -> bool {

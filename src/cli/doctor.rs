@@ -10,6 +10,7 @@ use crate::clock::MonotonicClock;
 use crate::meter::{Host, MODELLED_ID, Mend, MeterCandidate, automatic_primary, host_meters, mends};
 use crate::report::si;
 use crate::run::{Quietness, Surroundings};
+use crate::sim::PRESETS;
 use crate::trace::{MeterKind, MeterStatus};
 
 use super::SysfsRoot;
@@ -58,6 +59,11 @@ pub(super) fn run(arguments: &DoctorArguments) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// The simulated devices, as `--device` names them.
+fn simulated() -> Vec<String> {
+    PRESETS.iter().map(|name| format!("sim:{name}")).collect()
+}
+
 impl Diagnosis {
     fn automatic(&self) -> Option<&str> {
         let best = automatic_primary(self.meters.iter().map(|m| &m.record))?;
@@ -83,7 +89,7 @@ impl Diagnosis {
         host["around"] = json!(self.host.around());
         host["findings"] = json!(self.quiet.findings());
         Ok(json!({
-            "devices": [{"kind": "cpu", "works": true}],
+            "devices": [{"kind": "cpu", "works": true}, {"kind": "sim", "works": true, "models": simulated()}],
             "meters": meters,
             "automatic": self.automatic(),
             "host": host,
@@ -94,6 +100,7 @@ impl Diagnosis {
         let mut page = Page::default();
         page.line("Devices");
         page.line(&format!("  cpu: works, {} threads", self.quiet.processors));
+        page.line(&format!("  simulated, to try methods and never hardware: {}", simulated().join(", ")));
         page.line("\nMeters, best first");
         for meter in &self.meters {
             self.meter(&mut page, meter);

@@ -10,9 +10,10 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use crate::meter::MeterChoice;
-use crate::profile::{Hooks, Outcome, ProfileOptions, Timing, profile};
+use crate::profile::{DeviceChoice, Hooks, Outcome, ProfileOptions, Timing, profile};
 use crate::report::{Status, layers_csv, table};
 use crate::run::RecordError;
+use crate::sim::{DeviceParameters, PRESETS};
 use crate::units::Seconds;
 
 use super::exit::{Exit, WrongInput};
@@ -27,7 +28,7 @@ use super::{Format, SysfsRoot, key_value};
 pub(super) struct ProfileArguments {
     /// Network definition, *.toml or *.onnx
     network: PathBuf,
-    /// Where the network runs: auto or cpu
+    /// Where the network runs: auto, cpu, or a simulated device, sim:MODEL or sim:FILE
     #[arg(long, default_value = "auto")]
     device: String,
     /// What is run
@@ -64,7 +65,7 @@ pub(super) struct ProfileArguments {
     /// Starts no window after this time, such as 10m
     #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     budget: Option<Duration>,
-    /// Seed of schedule, weights and input
+    /// Seed of schedule, weights and input, and of a simulated device's noise
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = seed, allow_negative_numbers = true)]
     seed: u64,
     /// Output directory [default: layerjoule-out/NETWORK-DEVICE]
@@ -180,14 +181,13 @@ fn ending(outcome: &Outcome) -> Exit {
 
 fn options(arguments: &ProfileArguments) -> anyhow::Result<ProfileOptions> {
     let Phase::Forward = arguments.phase;
-    check_device(&arguments.device)?;
     let seconds = |time: Option<Duration>| time.map(|t| Seconds::new(t.as_secs_f64()));
     Ok(ProfileOptions {
         network: arguments.network.clone(),
         set: arguments.set.clone(),
         batch: arguments.batch,
         fuse: arguments.fuse,
-        threads: arguments.threads,
+        device: device(arguments)?,
         meter: MeterChoice::parse(&arguments.meter),
         sysfs_root: arguments.sysfs.sysfs_root.clone(),
         timing: Timing {
@@ -203,14 +203,31 @@ fn options(arguments: &ProfileArguments) -> anyhow::Result<ProfileOptions> {
     })
 }
 
-/// Only the CPU runs networks so far; the names of the devices to come are known.
-fn check_device(text: &str) -> anyhow::Result<()> {
-    match (text, text.split(':').next()) {
-        ("auto" | "cpu", _) => Ok(()),
-        (_, Some("cuda" | "sim")) => {
-            anyhow::bail!("--device {text}: this version runs on the CPU only; use --device cpu")
+/// The device that `--device` names.
+fn device(arguments: &ProfileArguments) -> anyhow::Result<DeviceChoice> {
+    let text = arguments.device.as_str();
+    match text.split_once(':') {
+        None if matches!(text, "auto" | "cpu") => Ok(DeviceChoice::Cpu { threads: arguments.threads }),
+        Some(("sim", name)) => {
+            if arguments.threads.is_some() {
+                return Err(WrongInput(format!(
+                    "--threads: a simulated device has none; found --device {text}"
+                ))
+                .into());
+            }
+            let device = DeviceParameters::open(name)
+                .map_err(|error| WrongInput(format!("--device {text}: {error}")))?;
+            Ok(DeviceChoice::Sim { name: name.to_string(), device: Box::new(device) })
         }
-        _ => Err(WrongInput(format!("--device: expected auto or cpu, found \"{text}\"")).into()),
+        _ if text == "cuda" || text.starts_with("cuda:") => {
+            anyhow::bail!(
+                "--device {text}: this version has no GPU backend; use --device cpu or --device sim:h200"
+            )
+        }
+        _ => {
+            let expected = format!("auto, cpu, sim:FILE or sim:MODEL with one of {}", PRESETS.join(", "));
+            Err(WrongInput(format!("--device: expected {expected}; found \"{text}\"")).into())
+        }
     }
 }
 

@@ -22,7 +22,7 @@ const LATE: Seconds = Seconds::new(1.0);
 
 /// What a raw reading cannot mean.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-pub(super) enum CounterFault {
+pub enum CounterFault {
     /// The counter fell, and a wrap would mean too much energy.
     #[error(
         "the counter went back from {from} to {to}; a wrap would mean {joules:.0} J in {seconds:.3} s, so it was reset"
@@ -72,7 +72,7 @@ pub(super) enum CounterFault {
 
 impl CounterFault {
     /// What the reader of a meter is told, with the counter's name.
-    pub(super) fn error(self, counter: &dyn Display) -> ReadError {
+    pub fn error(self, counter: &dyn Display) -> ReadError {
         let text = format!("{counter}: {self}");
         match self {
             Self::TooLong { .. } | Self::Jump { .. } => ReadError::Lost(text),
@@ -83,7 +83,7 @@ impl CounterFault {
 
 /// A counter that starts again at zero after its range.
 #[derive(Debug, Clone)]
-pub(super) struct WrappingCounter {
+pub struct WrappingCounter {
     range: u64,
     /// Energy of one count.
     unit: Joules,
@@ -98,7 +98,7 @@ pub(super) struct WrappingCounter {
 
 impl WrappingCounter {
     /// A counter of `unit` whose largest reading is `range`.
-    pub(super) fn new(range: u64, unit: Joules) -> Self {
+    pub fn new(range: u64, unit: Joules) -> Self {
         Self { range, unit, last: None, refused: None, total: 0, rate_from: None, fastest: None }
     }
 
@@ -107,7 +107,7 @@ impl WrappingCounter {
     }
 
     /// Counts on from the reading that was refused last: what lies before it is lost, what follows is sound.
-    pub(super) fn go_on(&mut self) {
+    pub fn go_on(&mut self) {
         if let Some(refused) = self.refused.take() {
             self.last = Some(refused);
             self.rate_from = None;
@@ -123,7 +123,7 @@ impl WrappingCounter {
     ///
     /// The reading is impossible; the counter keeps its state, so that a torn reading can be taken again.
     /// [`Self::go_on`] accepts the reading as a new beginning.
-    pub(super) fn advance(&mut self, reading: u64, now: Instant) -> Result<Joules, CounterFault> {
+    pub fn advance(&mut self, reading: u64, now: Instant) -> Result<Joules, CounterFault> {
         if reading > self.range {
             return Err(CounterFault::BeyondRange { reading, range: self.range });
         }

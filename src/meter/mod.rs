@@ -22,12 +22,14 @@ mod update;
 
 pub use choose::{Chosen, MeterChoice, MeterError, automatic_primary, choose};
 pub use compare::{Disagreement, Sight, disagreement};
+pub use counter::{CounterFault, WrappingCounter};
 pub use cpu_identity::CpuIdentity;
 pub use host::Host;
 pub use hwmon::{HWMON_ID, hwmon_meters};
 pub use interface::{Meter, MeterCandidate, ReadError};
 pub use modelled::{MODELLED_ID, ModelledMeter};
 pub use perf::{PERF_ID, perf_meters};
+pub use power_integral::{Gap, PowerIntegral};
 pub use power_model::CpuPowerModel;
 pub use powercap::{POWERCAP_ID, powercap_meters};
 pub use refusal::{Cause, Mend, Refusal, mends};
@@ -51,7 +53,7 @@ pub fn host_meters(sysfs_root: &Path, clock: &dyn Clock) -> Vec<MeterCandidate> 
 }
 
 /// Watches all counters until their periods are known; one that fails or stands still becomes unavailable.
-fn try_out(candidates: &mut [MeterCandidate], clock: &dyn Clock) {
+pub fn try_out(candidates: &mut [MeterCandidate], clock: &dyn Clock) {
     let is_counter = |c: &&mut MeterCandidate| c.meter.is_some() && c.record.kind == MeterKind::Counter;
     let mut counters: Vec<&mut MeterCandidate> = candidates.iter_mut().filter(is_counter).collect();
     let found = {

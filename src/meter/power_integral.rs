@@ -12,14 +12,14 @@ const JOINED_PERIODS: f64 = 5.0;
     "{seconds:.2} s between two power readings, at most {most:.2} s can be joined; other busy processes hold the \
      program up (`layerjoule doctor` names them), or a layer takes that long and needs a smaller --batch"
 )]
-pub(super) struct Gap {
+pub struct Gap {
     seconds: f64,
     most: f64,
 }
 
 /// Adds up power readings by the trapezoidal rule.
 #[derive(Debug, Clone)]
-pub(super) struct PowerIntegral {
+pub struct PowerIntegral {
     period: Seconds,
     last_read: Option<Instant>,
     /// The last reading that was new.
@@ -29,12 +29,12 @@ pub(super) struct PowerIntegral {
 
 impl PowerIntegral {
     /// For a sensor that has a new value every `period`.
-    pub(super) fn new(period: Seconds) -> Self {
+    pub fn new(period: Seconds) -> Self {
         Self { period, last_read: None, point: None, total: Joules::ZERO }
     }
 
     /// The longest time between two readings that is bridged.
-    pub(super) fn longest_gap(&self) -> Seconds {
+    pub fn longest_gap(&self) -> Seconds {
         self.period * JOINED_PERIODS
     }
 
@@ -44,7 +44,7 @@ impl PowerIntegral {
     /// # Errors
     ///
     /// Nobody looked for several periods; the integral goes on from this reading.
-    pub(super) fn add(&mut self, now: Instant, power: Watts) -> Result<Joules, Gap> {
+    pub fn add(&mut self, now: Instant, power: Watts) -> Result<Joules, Gap> {
         let unread = self.last_read.replace(now).map_or(Seconds::ZERO, |then| now - then);
         let Some((then, before)) = self.point else {
             self.point = Some((now, power));

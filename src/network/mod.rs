@@ -22,6 +22,7 @@ pub use layer::{Activation, Border, Conv, LayerKind, Linear, Lrn, Padding, Pool,
 pub use onnx::definition as onnx_definition;
 pub use read::{ReadError, parse, read};
 pub use shape::{output_shape, shape_text};
+pub(crate) use text::unknown;
 
 /// The name by which layers refer to the network's input.
 pub const INPUT: &str = "input";

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::backend::cpu::CpuBackend;
-use crate::backend::{Backend, BackendError, BackendInfo, Executor, Tensors, WeightOptions};
-use crate::clock::{Clock, MonotonicClock, rfc3339};
-use crate::meter::{Chosen, MeterChoice, MeterError, choose, host_meters};
+use crate::backend::{BackendError, BackendInfo, Executor, Tensors, WeightOptions};
+use crate::clock::{Clock, Instant, MonotonicClock, rfc3339};
+use crate::meter::{Chosen, MeterChoice, MeterError, choose};
 use crate::network::{self, Network, ReadError};
 use crate::plan::{Plan, PlanError, PlanOptions};
 use crate::report::{RunReport, run_report};
-use crate::run::{RecordError, Recording, Request, Schedule, Session, Surroundings, SystemProbe, record};
+use crate::run::{RecordError, Recording, Request, Schedule, Session, record};
+use crate::sim::Truth;
 use crate::stats::Rng;
 use crate::trace::{
     DeviceRecord, Environment, Header, MeterKind, RecordOptions, SpanKind, TRACE_SCHEMA, Tool, Trace,
@@ -17,6 +17,7 @@ use crate::trace::{
 };
 use crate::units::Seconds;
 
+use super::device::{Device, DeviceChoice};
 use super::output::{self, OutputError, TRACE_FILE};
 use super::records::{layer_records, network_record};
 
@@ -46,8 +47,8 @@ pub struct ProfileOptions {
     pub batch: usize,
     /// Computes batch norms, sums and activations together with the convolution before them.
     pub fuse: bool,
-    /// Worker threads; none for all processors.
-    pub threads: Option<usize>,
+    /// What it runs on.
+    pub device: DeviceChoice,
     /// What reads the energy.
     pub meter: MeterChoice,
     /// Where `/sys` is.
@@ -125,141 +126,169 @@ const MOST_ROUNDS: usize = 10_000;
 const SCHEDULE_STREAM: u64 = 1;
 const PICK_STREAM: u64 = 2;
 
+/// What a measurement left that nobody asked to keep.
+#[derive(Debug)]
+pub struct Measured {
+    /// What was recorded, and why it ended early, if it did.
+    pub recording: Recording,
+    /// The truth, if the device was a simulated one.
+    pub truth: Option<Truth>,
+}
+
 /// Profiles a network: reads it, runs it, measures it and writes the results.
 ///
 /// # Errors
 ///
 /// Nothing could be measured. A run that ended early is no error: its outcome says why.
 pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, ProfileError> {
-    let Hooks { say, progress, stop } = hooks;
-    if let Some(rounds) = options.timing.rounds.filter(|rounds| !(2..=MOST_ROUNDS).contains(rounds)) {
-        return Err(ProfileError::Usage(format!(
-            "--rounds: expected at least 2, since one window has no spread, and at most {MOST_ROUNDS}; found {rounds}"
-        )));
-    }
-    let network = network::read(&options.network, &options.set)?;
-    let plan =
-        Plan::new(&network, &PlanOptions { batch: options.batch, keep_all: false, fuse: options.fuse })
-            .map_err(|source| ProfileError::Plan { file: options.network.clone(), source })?;
-    if plan.steps.is_empty() {
-        return Err(ProfileError::Usage(format!(
-            "{}: no layer executes anything (flatten, reshape and dropout move no data), so there is no energy to \
-             measure",
-            options.network.display()
-        )));
-    }
-    let threads = worker_threads(options.threads)?;
-    let backend = CpuBackend::new(threads)?;
-    let info = backend.info();
-    let dir = options.out.clone().unwrap_or_else(|| default_directory(&network, &info));
+    let prepared = Prepared::new(options)?;
+    let device = options.device.label();
+    let dir = options.out.clone().unwrap_or_else(|| default_directory(&prepared.network, &device));
     let unfinished = output::unfinished_run(&dir, options.force)?;
-    say(&format!("{}: {} layers, looking for meters", network.name, network.layers.len()));
-    let looking = MonotonicClock::start();
-    let chosen = choose(host_meters(&options.sysfs_root, &looking), &options.meter)?;
-    say(&meter_text(&chosen));
-    say("preparing weights and buffers");
-    let tensors = Tensors::new(&network, &WeightOptions { seed: options.seed, batch: options.batch })?;
-    let surroundings = Surroundings { sysfs_root: options.sysfs_root.clone(), ..Surroundings::default() };
-    let mut probe = SystemProbe::start(surroundings);
-    let environment =
-        probe.environment(WeightsAndInput { seed: options.seed, distribution: tensors.distribution.clone() });
-    let mut executor = backend.prepare(&network, &plan, &tensors)?;
-    drop(tensors);
-    let header = header(options, &network, &plan, &info, executor.as_ref(), &chosen, environment);
-    if let Some(trace) = &unfinished {
-        output::may_continue(&dir, trace, &header)?;
-    }
-    output::create_directory(&dir)?;
-    let started = start(unfinished, header, &dir, &chosen, looking)?;
-    let Started { mut trace, mut writer, clock, schedule } = started;
-    for warning in first_pass(executor.as_mut(), &plan)? {
-        if trace.warnings.contains(&warning) {
-            continue;
+    let recording = prepared.record(options, &dir, unfinished, hooks)?;
+    let report = run_report(&recording.trace);
+    let truth = prepared.truth(options);
+    let unwritten = output::write_report(&dir, &report, Some(&recording.trace))
+        .and_then(|()| truth.map_or(Ok(()), |truth| output::write_truth(&dir, &truth)))
+        .err();
+    Ok(Outcome { report, dir, ended_early: recording.error, unwritten })
+}
+
+/// Measures as [`profile`] does and writes nothing.
+///
+/// # Errors
+///
+/// Those of [`profile`].
+pub fn measure(options: &ProfileOptions, stop: &dyn Fn() -> bool) -> Result<Measured, ProfileError> {
+    let prepared = Prepared::new(options)?;
+    let dir = output::temporary_directory()?;
+    let hooks = Hooks { say: &mut |_| {}, progress: &mut |_, _, _| {}, stop };
+    let recording = prepared.record(options, dir.path(), None, hooks)?;
+    Ok(Measured { recording, truth: prepared.truth(options) })
+}
+
+/// A network that is ready to be run.
+struct Prepared {
+    network: Network,
+    plan: Plan,
+}
+
+impl Prepared {
+    fn new(options: &ProfileOptions) -> Result<Self, ProfileError> {
+        if let Some(rounds) = options.timing.rounds.filter(|rounds| !(2..=MOST_ROUNDS).contains(rounds)) {
+            return Err(ProfileError::Usage(format!(
+                "--rounds: expected at least 2, since one window has no spread, and at most {MOST_ROUNDS}; found {rounds}"
+            )));
         }
-        writer.warning(&warning)?;
-        trace.warnings.push(warning);
+        let network = network::read(&options.network, &options.set)?;
+        let plan =
+            Plan::new(&network, &PlanOptions { batch: options.batch, keep_all: false, fuse: options.fuse })
+                .map_err(|source| ProfileError::Plan { file: options.network.clone(), source })?;
+        if plan.steps.is_empty() {
+            return Err(ProfileError::Usage(format!(
+                "{}: no layer executes anything (flatten, reshape and dropout move no data), so there is no energy \
+                 to measure",
+                options.network.display()
+            )));
+        }
+        Ok(Self { network, plan })
     }
-    let mut schedule = match options.timing.budget {
-        Some(budget) => schedule.until(clock.now() + budget),
-        None => schedule,
-    };
-    let expected = schedule.expected(&trace.header.options).value();
-    say(&format!("measuring; about {} at least", duration_text(expected)));
-    let Chosen { mut meters, .. } = chosen;
-    let seed = options.seed;
-    let mut pick = |request: Request, among: usize| {
-        let SpanKind::Replay(signature) = request.kind else { return 0 };
-        let stream = (request.round as u64) << 32 | signature as u64;
-        Rng::stream(Rng::stream(seed, PICK_STREAM).number(), stream).below(among)
-    };
-    let session = Session {
-        executor: executor.as_mut(),
-        plan: &plan,
-        meters: &mut meters,
-        clock: &clock,
-        probe: &mut probe,
-        stop,
-        progress,
-        pick: &mut pick,
-    };
-    let Recording { trace, error } = record(session, trace, &mut schedule, &mut writer);
-    let report = run_report(&trace);
-    let unwritten = output::write_report(&dir, &report, Some(&trace)).err();
-    Ok(Outcome { report, dir, ended_early: error, unwritten })
-}
 
-/// The threads asked for, or one for each logical processor. More would only take turns.
-fn worker_threads(asked: Option<usize>) -> Result<usize, ProfileError> {
-    let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    match asked {
-        None => Ok(most),
-        Some(threads) if (1..=most).contains(&threads) => Ok(threads),
-        Some(threads) => Err(ProfileError::Usage(format!(
-            "--threads: expected 1 to {most}, the logical processors here, found {threads}"
-        ))),
+    /// What a simulated device's sensors cannot see.
+    fn truth(&self, options: &ProfileOptions) -> Option<Truth> {
+        Some(Truth::of(&self.network, &self.plan, options.device.simulated()?))
+    }
+
+    /// Measures into a directory, going on with an unfinished recording.
+    fn record(
+        &self,
+        options: &ProfileOptions,
+        dir: &Path,
+        unfinished: Option<Box<Trace>>,
+        hooks: Hooks<'_>,
+    ) -> Result<Recording, ProfileError> {
+        let Self { network, plan } = self;
+        let Hooks { say, progress, stop } = hooks;
+        // A second later than anything recorded, so that times stay in order across the break.
+        let last = unfinished.as_ref().and_then(|trace| trace.spans.last());
+        let from = last.map_or(Instant::default(), |span| span.end + Seconds::new(1.0));
+        let device = Device::open(&options.device, options.seed, from)?;
+        say(&format!("{}: {} layers, looking for meters", network.name, network.layers.len()));
+        let chosen = choose(device.meters(&options.sysfs_root), &options.meter)?;
+        say(&meter_text(&chosen));
+        let tensors = if device.backend.computes() {
+            say("preparing weights and buffers");
+            Tensors::new(network, &WeightOptions { seed: options.seed, batch: options.batch })?
+        } else {
+            Tensors::none()
+        };
+        let mut probe = device.probe(&options.sysfs_root);
+        let environment = probe
+            .environment(WeightsAndInput { seed: options.seed, distribution: tensors.distribution.clone() });
+        let mut executor = device.backend.prepare(network, plan, &tensors)?;
+        drop(tensors);
+        let subject = Subject { network, plan, info: &device.backend.info(), executor: executor.as_ref() };
+        let header = header(options, &subject, &chosen, environment, device.clock.origin_unix());
+        if let Some(trace) = &unfinished {
+            output::may_continue(dir, trace, &header)?;
+        }
+        output::create_directory(dir)?;
+        let (mut trace, mut writer, schedule) = start(unfinished, header, dir, &chosen)?;
+        for warning in first_pass(executor.as_mut(), plan)? {
+            if trace.warnings.contains(&warning) {
+                continue;
+            }
+            writer.warning(&warning)?;
+            trace.warnings.push(warning);
+        }
+        let clock = device.clock.as_ref();
+        let mut schedule = match options.timing.budget {
+            Some(budget) => schedule.until(clock.now() + budget),
+            None => schedule,
+        };
+        let expected = schedule.expected(&trace.header.options).value();
+        let whose = if options.device.simulated().is_some() { " of simulated time" } else { "" };
+        say(&format!("measuring; about {}{whose} at least", duration_text(expected)));
+        let Chosen { mut meters, .. } = chosen;
+        let session = Session {
+            executor: executor.as_mut(),
+            plan,
+            meters: &mut meters,
+            clock,
+            probe: probe.as_mut(),
+            stop,
+            progress,
+            pick: &mut |request, among| pick(options.seed, request, among),
+        };
+        Ok(record(session, trace, &mut schedule, &mut writer))
     }
 }
 
-/// A recording about to begin or to go on.
-struct Started {
-    trace: Trace,
-    writer: TraceWriter,
-    clock: MonotonicClock,
-    schedule: Schedule,
+/// One of several equal layers, by round and signature.
+fn pick(seed: u64, request: Request, among: usize) -> usize {
+    let SpanKind::Replay(signature) = request.kind else { return 0 };
+    let stream = (request.round as u64) << 32 | signature as u64;
+    Rng::stream(Rng::stream(seed, PICK_STREAM).number(), stream).below(among)
 }
 
-/// Opens the trace file and the clock. A new run keeps the clock with which the meters were tried, since they
-/// remember when they were read.
+/// Opens the trace file; gives the trace so far, and what is still to be measured.
 fn start(
     unfinished: Option<Box<Trace>>,
-    mut header: Header,
+    header: Header,
     dir: &Path,
     chosen: &Chosen,
-    clock: MonotonicClock,
-) -> Result<Started, ProfileError> {
+) -> Result<(Trace, TraceWriter, Schedule), ProfileError> {
     let path = dir.join(TRACE_FILE);
     let plan = schedule(&header);
-    match unfinished {
-        Some(trace) => {
-            let end = trace.spans.last().map(|s| s.end).unwrap_or_default();
-            Ok(Started {
-                schedule: plan.without(&trace),
-                // A second later than anything recorded, so that times stay in order across the break.
-                clock: MonotonicClock::starting_at(end + Seconds::new(1.0)),
-                writer: TraceWriter::resume(&path)?,
-                trace: *trace,
-            })
-        }
-        None => {
-            header.clock_origin_unix_s = clock.origin_unix();
-            let mut writer = TraceWriter::create(&path, &header)?;
-            for warning in &chosen.warnings {
-                writer.warning(warning)?;
-            }
-            let trace = Trace::new(header, chosen.warnings.clone());
-            Ok(Started { trace, writer, clock, schedule: plan })
-        }
+    if let Some(trace) = unfinished {
+        let left = plan.without(&trace);
+        return Ok((*trace, TraceWriter::resume(&path)?, left));
     }
+    let mut writer = TraceWriter::create(&path, &header)?;
+    for warning in &chosen.warnings {
+        writer.warning(warning)?;
+    }
+    Ok((Trace::new(header, chosen.warnings.clone()), writer, plan))
 }
 
 pub(super) fn schedule(header: &Header) -> Schedule {
@@ -286,10 +315,10 @@ fn first_pass(executor: &mut dyn Executor, plan: &Plan) -> Result<Vec<Warning>, 
     )])
 }
 
-fn default_directory(network: &Network, info: &BackendInfo) -> PathBuf {
+fn default_directory(network: &Network, device: &str) -> PathBuf {
     let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' };
-    let name: String = network.name.chars().map(safe).collect();
-    PathBuf::from("layerjoule-out").join(format!("{name}-{}", info.kind))
+    let name: String = format!("{}-{device}", network.name).chars().map(safe).collect();
+    PathBuf::from("layerjoule-out").join(name)
 }
 
 fn meter_text(chosen: &Chosen) -> String {
@@ -303,23 +332,31 @@ fn meter_text(chosen: &Chosen) -> String {
     text
 }
 
+/// What is measured.
+pub(super) struct Subject<'a> {
+    pub(super) network: &'a Network,
+    pub(super) plan: &'a Plan,
+    pub(super) info: &'a BackendInfo,
+    pub(super) executor: &'a dyn Executor,
+}
+
 pub(super) fn header(
     options: &ProfileOptions,
-    network: &Network,
-    plan: &Plan,
-    info: &BackendInfo,
-    executor: &dyn Executor,
+    subject: &Subject<'_>,
     chosen: &Chosen,
     environment: Environment,
+    clock_origin_unix_s: Seconds,
 ) -> Header {
-    let clock = MonotonicClock::start();
+    let Subject { network, plan, info, executor } = subject;
+    let simulated = options.device.simulated().is_some();
+    let of_host = !simulated && chosen.primary().kind != MeterKind::Modelled;
     Header {
         schema: TRACE_SCHEMA.to_string(),
         tool: Tool::this(),
-        created: rfc3339(clock.origin_unix()),
-        clock_origin_unix_s: clock.origin_unix(),
-        simulated: false,
-        emulated: options.sysfs_root != Path::new("/sys") && chosen.primary().kind != MeterKind::Modelled,
+        created: rfc3339(MonotonicClock::start().origin_unix()),
+        clock_origin_unix_s,
+        simulated,
+        emulated: options.sysfs_root != Path::new("/sys") && of_host,
         network: network_record(network, options.batch),
         layers: layer_records(network, plan, |step| Some(executor.algorithm(step).to_string())),
         signatures: plan.signatures.iter().map(|s| s.text.clone()).collect(),

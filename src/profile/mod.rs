@@ -3,12 +3,16 @@
 //! Ties the line together: read, plan, prepare, choose meters, record, attribute, write. What the command line
 //! calls, and what other programs can call.
 
+mod device;
 mod job;
 mod null;
 mod output;
 mod records;
 
-pub use job::{Hooks, Outcome, ProfileError, ProfileOptions, Timing, profile};
+pub use device::DeviceChoice;
+pub use job::{Hooks, Measured, Outcome, ProfileError, ProfileOptions, Timing, measure, profile};
 pub use null::{NullOptions, NullRun, null_run};
-pub use output::{OutputError, RUN_FILE, TRACE_FILE, disagreement, load_run, may_render, write_report};
+pub use output::{
+    OutputError, RUN_FILE, TRACE_FILE, TRUTH_FILE, disagreement, load_run, may_render, write_report,
+};
 pub use records::{layer_records, network_record};

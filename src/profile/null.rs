@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use crate::attribution::null_power;
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, BackendError, Executor};
-use crate::clock::MonotonicClock;
+use crate::clock::{Clock, MonotonicClock};
 use crate::meter::{Chosen, MeterChoice, choose, host_meters};
 use crate::network::{Definition, INPUT, LayerDefinition, LayerKind, Network, Origin};
 use crate::plan::{Plan, PlanOptions};
-use crate::run::{Recording, Session, Surroundings, SystemProbe, record};
+use crate::run::{Probe, Recording, Session, Surroundings, SystemProbe, record};
 use crate::stats::Estimate;
 use crate::trace::{Trace, TraceWriter, WeightsAndInput};
 use crate::units::Watts;
 
-use super::job::{ProfileError, ProfileOptions, Timing, header, schedule};
+use super::device::DeviceChoice;
+use super::job::{ProfileError, ProfileOptions, Subject, Timing, header, schedule};
+use super::output::temporary_directory;
 
 /// What the null run works with.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +59,7 @@ pub fn null_run(options: &NullOptions, stop: &dyn Fn() -> bool) -> Result<NullRu
         set: Vec::new(),
         batch: 1,
         fuse: false,
-        threads: Some(1),
+        device: DeviceChoice::Cpu { threads: Some(1) },
         meter: options.meter.clone(),
         sysfs_root: options.sysfs_root.clone(),
         timing: options.timing.clone(),
@@ -65,12 +67,9 @@ pub fn null_run(options: &NullOptions, stop: &dyn Fn() -> bool) -> Result<NullRu
         out: None,
         force: false,
     };
-    let header = header(&profile, &network, &plan, &info, &Nothing, &chosen, environment);
-    let dir = tempfile::tempdir().map_err(|source| crate::trace::TraceError::Io {
-        path: std::env::temp_dir(),
-        what: "make a directory for",
-        source,
-    })?;
+    let subject = Subject { network: &network, plan: &plan, info: &info, executor: &Nothing };
+    let header = header(&profile, &subject, &chosen, environment, clock.origin_unix());
+    let dir = temporary_directory()?;
     let mut writer = TraceWriter::create(&dir.path().join(super::TRACE_FILE), &header)?;
     let mut schedule = schedule(&header);
     let Chosen { mut meters, warnings, .. } = chosen;

@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use crate::report::{
     RunFileError, RunReport, first_difference, kinds_csv, layers_csv, parse_run, pictures, png, run_report,
 };
+use crate::sim::Truth;
 use crate::trace::{Header, Trace, TraceError, read_trace};
 
 /// The run file's name in an output directory.
 pub const RUN_FILE: &str = "run.json";
 /// The trace's name in an output directory.
 pub const TRACE_FILE: &str = "trace.jsonl";
+/// The truth of a simulated run, in an output directory.
+pub const TRUTH_FILE: &str = "truth.json";
 /// Largest run file in bytes: that of a million layers.
 const LARGEST_RUN_FILE: u64 = 2 << 30;
 /// Beginning of the names of files that are still being written.
@@ -136,7 +139,7 @@ pub fn may_render(from: &Path, report: &RunReport, out: &Path) -> Result<(), Out
 
 fn is_ours(name: &str) -> bool {
     let stem = name.strip_suffix(".svg").or_else(|| name.strip_suffix(".png"));
-    [RUN_FILE, TRACE_FILE, "layers.csv", "kinds.csv", "truth.json"].contains(&name)
+    [RUN_FILE, TRACE_FILE, "layers.csv", "kinds.csv", TRUTH_FILE].contains(&name)
         || name.starts_with(TEMPORARY)
         || stem.is_some_and(|stem| crate::report::PICTURE_NAMES.contains(&stem))
 }
@@ -209,6 +212,27 @@ pub fn write_report(dir: &Path, report: &RunReport, trace: Option<&Trace>) -> Re
         write_whole(&dir.join(format!("{}.png", picture.name)), &png(&picture.svg)?)?;
     }
     Ok(())
+}
+
+/// Writes the truth of a simulated run beside its run file.
+pub(super) fn write_truth(dir: &Path, truth: &Truth) -> Result<(), OutputError> {
+    let path = dir.join(TRUTH_FILE);
+    let mut json = serde_json::to_vec_pretty(truth).map_err(|e| OutputError::Io {
+        path: path.clone(),
+        what: "encode",
+        source: e.into(),
+    })?;
+    json.push(b'\n');
+    write_whole(&path, &json)
+}
+
+/// A directory for a recording that nobody keeps.
+pub(super) fn temporary_directory() -> Result<tempfile::TempDir, OutputError> {
+    tempfile::tempdir().map_err(|source| OutputError::Io {
+        path: std::env::temp_dir(),
+        what: "make a directory in",
+        source,
+    })
 }
 
 /// Writes a file under another name and renames it, so that no reader ever sees a part of it.

@@ -301,7 +301,7 @@ fn trace_warnings(trace: &Trace, read: &[(usize, usize)]) -> Vec<Warning> {
         warnings.push(Warning::new(
             "throttled",
             format!(
-                "the processor was throttled ({}); cool it or lower its load and run again",
+                "the device was throttled ({}); cool it or lower its load and run again",
                 environment.throttle_reasons.join(", ")
             ),
         ));

@@ -6,6 +6,13 @@ use crate::stats::Estimate;
 
 use super::run_file::RunReport;
 
+/// Whether the numbers are those of a real device: in each row, because rows travel alone.
+const ORIGIN: [&str; 2] = ["simulated", "emulated"];
+
+fn origin(report: &RunReport) -> [String; 2] {
+    [report.simulated, report.emulated].map(|is| is.to_string())
+}
+
 /// Writes a row per layer and phase.
 ///
 /// # Errors
@@ -22,6 +29,7 @@ pub fn layers_csv(report: &RunReport, to: &mut impl Write) -> Result<(), ::csv::
             .map(str::to_string),
     );
     head.extend(["algorithm", "signature", "reason", "warnings"].map(str::to_string));
+    head.extend(ORIGIN.map(str::to_string));
     csv.write_record(&head)?;
     for layer in &report.layers {
         let mut row = vec![layer.index.to_string(), layer.name.clone(), layer.kind.clone()];
@@ -38,6 +46,7 @@ pub fn layers_csv(report: &RunReport, to: &mut impl Write) -> Result<(), ::csv::
         row.push(layer.signature.clone().unwrap_or_default());
         row.push(layer.reason.clone().unwrap_or_default());
         row.push(layer.warnings.join(" "));
+        row.extend(origin(report));
         csv.write_record(&row)?;
     }
     Ok(csv.flush()?)
@@ -55,6 +64,7 @@ pub fn kinds_csv(report: &RunReport, to: &mut impl Write) -> Result<(), ::csv::E
         head.extend(["", "_low", "_high"].map(|end| format!("{quantity}{end}")));
     }
     head.push("share".to_string());
+    head.extend(ORIGIN.map(str::to_string));
     csv.write_record(&head)?;
     for kind in &report.kinds {
         let mut row = vec![kind.kind.clone(), name_of(&kind.phase), kind.layers.to_string()];
@@ -63,6 +73,7 @@ pub fn kinds_csv(report: &RunReport, to: &mut impl Write) -> Result<(), ::csv::E
         row.extend(three(&kind.energy_dynamic_j));
         row.extend(three(&kind.time_s));
         row.push(kind.share.map_or(String::new(), |s| s.to_string()));
+        row.extend(origin(report));
         csv.write_record(&row)?;
     }
     Ok(csv.flush()?)

@@ -45,6 +45,7 @@ fn head(report: &RunReport) -> String {
     if let Some(meter) = meter {
         let status = match meter.status {
             MeterStatus::Estimated => "ESTIMATED",
+            _ if report.simulated => "SIMULATED",
             _ => "measured",
         };
         let band = meter.systematic_relative.map_or(String::new(), |s| {
@@ -53,7 +54,7 @@ fn head(report: &RunReport) -> String {
         text.push_str(&format!("{status} by {}: {}{band}\n", meter.id, meter.scope));
     }
     if report.simulated {
-        text.push_str("SIMULATED device: no hardware was measured\n");
+        text.push_str("The device is simulated: no hardware was measured\n");
     }
     if report.emulated {
         text.push_str("EMULATED meter library: no hardware was measured\n");

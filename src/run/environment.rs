@@ -22,6 +22,19 @@ impl Default for Surroundings {
     }
 }
 
+/// Looks at what surrounds a run.
+pub trait Probe {
+    /// Notes what changes during a run; called between windows.
+    fn look(&mut self);
+
+    /// The surroundings at the beginning.
+    fn environment(&self, weights_and_input: WeightsAndInput) -> Environment;
+
+    /// The surroundings at the end, with what changed since the beginning, and what an earlier part of the run
+    /// met.
+    fn finish(&mut self, begin: &Environment, earlier: Option<&Environment>) -> Environment;
+}
+
 /// Looks at the machine during a run. Anything it cannot read stays unknown.
 #[derive(Debug)]
 pub struct SystemProbe {
@@ -46,16 +59,24 @@ impl SystemProbe {
         probe
     }
 
-    /// Notes what changes during a run; called between windows.
-    pub fn look(&mut self) {
+    /// Processor time of other processes as a share of all processor time since the start.
+    pub(super) fn other_processes(&self) -> Option<f64> {
+        let (busy_then, all_then) = self.busy_at_start?;
+        let (busy, all) = machine_time(&self.at.proc_root)?;
+        let passed = all - all_then;
+        (passed > 0.0).then(|| ((busy - busy_then) - (own_time() - self.own_at_start)) / passed)
+    }
+}
+
+impl Probe for SystemProbe {
+    fn look(&mut self) {
         if let Some(now) = temperature(&self.at.sysfs_root) {
             let [low, high] = self.temperature.unwrap_or([now, now]);
             self.temperature = Some([low.min(now), high.max(now)]);
         }
     }
 
-    /// The surroundings at the beginning.
-    pub fn environment(&self, weights_and_input: WeightsAndInput) -> Environment {
+    fn environment(&self, weights_and_input: WeightsAndInput) -> Environment {
         let cpuinfo = read(&self.at.proc_root.join("cpuinfo")).unwrap_or_default();
         Environment {
             host_cpu: field(&cpuinfo, "model name"),
@@ -71,9 +92,7 @@ impl SystemProbe {
         }
     }
 
-    /// The surroundings at the end, with what changed since the beginning, and what an earlier part of the run
-    /// met.
-    pub fn finish(&mut self, begin: &Environment, earlier: Option<&Environment>) -> Environment {
+    fn finish(&mut self, begin: &Environment, earlier: Option<&Environment>) -> Environment {
         self.look();
         let mut end = self.environment(begin.weights_and_input.clone());
         end.clocks_mhz = begin.clocks_mhz.iter().chain(&end.clocks_mhz).copied().collect();
@@ -83,22 +102,14 @@ impl SystemProbe {
             end.throttle_reasons.push("thermal".to_string());
         }
         if let Some(earlier) = earlier {
-            merge(&mut end, earlier);
+            merge_environments(&mut end, earlier);
         }
         end
-    }
-
-    /// Processor time of other processes as a share of all processor time since the start.
-    pub(super) fn other_processes(&self) -> Option<f64> {
-        let (busy_then, all_then) = self.busy_at_start?;
-        let (busy, all) = machine_time(&self.at.proc_root)?;
-        let passed = all - all_then;
-        (passed > 0.0).then(|| ((busy - busy_then) - (own_time() - self.own_at_start)) / passed)
     }
 }
 
 /// Adds what an earlier part of a run met: the worse of the two counts for the whole.
-fn merge(environment: &mut Environment, earlier: &Environment) {
+pub fn merge_environments(environment: &mut Environment, earlier: &Environment) {
     for reason in &earlier.throttle_reasons {
         if !environment.throttle_reasons.contains(reason) {
             environment.throttle_reasons.push(reason.clone());

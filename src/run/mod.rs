@@ -9,7 +9,7 @@ mod record;
 mod schedule;
 mod window;
 
-pub use environment::{Surroundings, SystemProbe};
+pub use environment::{Probe, Surroundings, SystemProbe, merge_environments};
 pub use quiet::{Finding, Process, Quietness};
 pub use record::{RecordError, Recording, Session, record};
 pub use schedule::{Controller, Request, Schedule};

@@ -7,7 +7,7 @@ use crate::plan::Plan;
 use crate::trace::{RecordOptions, Span, SpanKind, Trace, TraceError, TraceWriter, Warning};
 use crate::units::Seconds;
 
-use super::environment::SystemProbe;
+use super::environment::Probe;
 use super::schedule::{Controller, Request};
 use super::window::{Lengths, Load, Rig, Window};
 
@@ -53,7 +53,7 @@ pub struct Session<'a> {
     /// The clock.
     pub clock: &'a dyn Clock,
     /// Looks at the machine.
-    pub probe: &'a mut SystemProbe,
+    pub probe: &'a mut dyn Probe,
     /// Becomes true when the user wants to stop.
     pub stop: &'a dyn Fn() -> bool,
     /// Told before each window: windows done, windows in all, and what comes.

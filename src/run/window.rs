@@ -233,9 +233,7 @@ impl<'a> Rig<'a> {
         }
         match load {
             Load::Step(step) => {
-                for _ in 0..burst {
-                    self.executor.launch(step)?;
-                }
+                self.executor.replay(step, burst)?;
             }
             Load::Pass => {
                 for _ in 0..burst {

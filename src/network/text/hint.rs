@@ -8,7 +8,7 @@ const LONGEST: usize = 64;
 const MOST_LISTED: usize = 40;
 
 /// The problem that a name is none of those that exist, with the nearest of them.
-pub(super) fn unknown<'a>(what: &str, names: impl IntoIterator<Item = &'a str>, found: &str) -> Problem {
+pub(crate) fn unknown<'a>(what: &str, names: impl IntoIterator<Item = &'a str>, found: &str) -> Problem {
     let names: Vec<&str> = names.into_iter().collect();
     if names.is_empty() {
         return Problem::mismatch(what, "none, as the file declares none", format!("{found:?}"));

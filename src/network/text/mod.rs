@@ -22,7 +22,7 @@ use document::Document;
 use expand::FlatLayer;
 use expression::Scope;
 use fields::Fields;
-use hint::unknown;
+pub(crate) use hint::unknown;
 use place::{Lines, Misplaced};
 
 /// The definition in the text of a TOML file, with the parameters in `set` overriding the file's.

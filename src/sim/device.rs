@@ -1,0 +1,242 @@
+//! A simulated device as the rest of the program sees it: a clock, a backend and meters that share one machine.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::backend::{Backend, BackendError, BackendInfo, Executor, Tensors};
+use crate::clock::{Clock, Instant};
+use crate::meter::{CounterFault, Meter, MeterCandidate, PowerIntegral, ReadError, WrappingCounter};
+use crate::network::Network;
+use crate::plan::Plan;
+use crate::trace::{MeterKind, MeterRecord, MeterStatus};
+use crate::units::{Joules, Seconds, Watts};
+
+use super::machine::Machine;
+use super::parameters::{DeviceParameters, Domain, SensorKind, SensorParameters};
+use super::work::Work;
+
+/// A simulated device. Copies are the same device.
+#[derive(Clone)]
+pub struct SimDevice(Rc<RefCell<Machine>>);
+
+/// What a simulated device shows of itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Condition {
+    /// Temperature in degrees Celsius.
+    pub celsius: f64,
+    /// Clock in megahertz.
+    pub megahertz: f64,
+    /// Whether its power limit holds the clock down.
+    pub limited: bool,
+}
+
+impl SimDevice {
+    /// A device at rest. The seed decides about noise and about when its sensors look, never about the board.
+    pub fn new(device: &DeviceParameters, seed: u64) -> Self {
+        Self(Rc::new(RefCell::new(Machine::new(device, seed))))
+    }
+
+    /// The device's own time.
+    pub fn clock(&self) -> SimClock {
+        SimClock(self.clone())
+    }
+
+    /// What runs networks on it.
+    pub fn backend(&self) -> SimBackend {
+        SimBackend(self.clone())
+    }
+
+    /// Its sensors as meters, the primary one first. Nothing is known of their update periods but what the data sheet
+    /// says of power readings.
+    pub fn meters(&self) -> Vec<MeterCandidate> {
+        let sensors = self.0.borrow().device.sensor.clone();
+        let candidate = |(index, sensor): (usize, &SensorParameters)| {
+            let reading = SimReading { device: self.clone(), sensor: index };
+            let (kind, meter, period): (_, Box<dyn Meter>, _) = match sensor.kind {
+                SensorKind::Energy => (MeterKind::Counter, Box::new(SimCounter::new(reading, sensor)), None),
+                SensorKind::Power => {
+                    let period = Seconds::new(sensor.update_period_s);
+                    (
+                        MeterKind::Power,
+                        Box::new(SimPower { reading, integral: PowerIntegral::new(period) }),
+                        Some(period),
+                    )
+                }
+            };
+            let scope = match sensor.domain {
+                Domain::Board => "the simulated board",
+                Domain::Processor => "the simulated processor, without memory",
+                Domain::Memory => "the simulated memory",
+            };
+            let record = MeterRecord {
+                id: sensor.id.clone(),
+                scope: scope.to_string(),
+                kind,
+                status: MeterStatus::Measured,
+                reason: None,
+                update_period_s: period,
+                coverage: None,
+                systematic_relative: None,
+            };
+            MeterCandidate::working(record, meter)
+        };
+        sensors.iter().enumerate().map(candidate).collect()
+    }
+
+    /// Temperature, clock and limiter, as of now.
+    pub fn condition(&self) -> Condition {
+        let machine = self.0.borrow();
+        Condition { celsius: machine.celsius(), megahertz: machine.megahertz(), limited: machine.limited() }
+    }
+
+    /// What it is made of.
+    pub fn parameters(&self) -> DeviceParameters {
+        self.0.borrow().device.clone()
+    }
+
+    /// Asks a sensor by its position, as a program asks a driver: joules or watts, after the time that it takes.
+    pub fn query(&self, sensor: usize) -> f64 {
+        self.0.borrow_mut().query(sensor)
+    }
+
+    /// True joules of the board since the start: for tests of methods, not for methods.
+    pub fn true_joules(&self) -> f64 {
+        self.0.borrow().energy().board
+    }
+
+    /// Runs a step of the plan that was prepared last, each time on buffers that no cache holds.
+    pub fn replay_cold(&self, step: usize, times: u64) {
+        self.0.borrow_mut().replay_cold(step, times);
+    }
+}
+
+/// A simulated device's time: it moves when the device works, is asked, or somebody sleeps.
+#[derive(Clone)]
+pub struct SimClock(SimDevice);
+
+impl Clock for SimClock {
+    fn now(&self) -> Instant {
+        Instant::default() + Seconds::new(self.0.0.borrow().now())
+    }
+
+    fn sleep_until(&self, deadline: Instant) {
+        self.0.0.borrow_mut().rest_until(deadline.since_origin().value());
+    }
+
+    fn origin_unix(&self) -> Seconds {
+        Seconds::ZERO
+    }
+
+    fn thread_time(&self) -> Option<Seconds> {
+        None
+    }
+}
+
+/// Runs networks on a simulated device.
+pub struct SimBackend(SimDevice);
+
+impl Backend for SimBackend {
+    fn info(&self) -> BackendInfo {
+        BackendInfo {
+            kind: "sim",
+            name: self.0.0.borrow().device.name.clone(),
+            engine: "simulated".to_string(),
+            threads: 1,
+            precision: "f32",
+            layout: "nchw",
+        }
+    }
+
+    fn computes(&self) -> bool {
+        false
+    }
+
+    fn prepare(
+        &self,
+        network: &Network,
+        plan: &Plan,
+        _tensors: &Tensors,
+    ) -> Result<Box<dyn Executor>, BackendError> {
+        let mut machine = self.0.0.borrow_mut();
+        let works = Work::of_plan(network, plan, &machine.device);
+        machine.load(works, plan.buffers.len());
+        Ok(Box::new(SimExecutor(self.0.clone())))
+    }
+}
+
+/// A prepared plan. It takes time and energy and computes nothing.
+struct SimExecutor(SimDevice);
+
+impl Executor for SimExecutor {
+    fn launch(&mut self, step: usize) -> Result<(), BackendError> {
+        self.0.0.borrow_mut().execute(step);
+        Ok(())
+    }
+
+    fn replay(&mut self, step: usize, times: u64) -> Result<(), BackendError> {
+        self.0.0.borrow_mut().replay(step, times);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), BackendError> {
+        self.0.0.borrow_mut().synchronize();
+        Ok(())
+    }
+
+    fn algorithm(&self, _step: usize) -> &str {
+        "simulated"
+    }
+
+    fn output(&mut self, _step: usize) -> Result<Vec<f32>, BackendError> {
+        Ok(Vec::new())
+    }
+}
+
+/// One sensor of a device.
+struct SimReading {
+    device: SimDevice,
+    sensor: usize,
+}
+
+/// An energy counter.
+struct SimCounter {
+    reading: SimReading,
+    id: String,
+    step: f64,
+    counter: WrappingCounter,
+}
+
+impl SimCounter {
+    fn new(reading: SimReading, sensor: &SensorParameters) -> Self {
+        let range = sensor.wraps_at_j.map_or(u64::MAX, |wraps| (wraps / sensor.step).round() as u64);
+        let counter = WrappingCounter::new(range, Joules::new(sensor.step));
+        Self { reading, id: sensor.id.clone(), step: sensor.step, counter }
+    }
+}
+
+impl Meter for SimCounter {
+    fn read(&mut self, now: Instant) -> Result<Joules, ReadError> {
+        let counts = (self.reading.device.query(self.reading.sensor) / self.step).round() as u64;
+        self.counter.advance(counts, now).map_err(|fault: CounterFault| {
+            self.counter.go_on();
+            fault.error(&self.id)
+        })
+    }
+}
+
+/// Readings of power, added up.
+struct SimPower {
+    reading: SimReading,
+    integral: PowerIntegral,
+}
+
+impl Meter for SimPower {
+    fn read(&mut self, now: Instant) -> Result<Joules, ReadError> {
+        let watts = self.reading.device.query(self.reading.sensor);
+        self.integral.add(now, Watts::new(watts)).map_err(|gap| ReadError::Lost(gap.to_string()))
+    }
+
+    fn longest_gap(&self) -> Option<Seconds> {
+        Some(self.integral.longest_gap())
+    }
+}

@@ -1,0 +1,227 @@
+//! What the keys of a device file are, which numbers they take, and how these must fit together.
+
+use std::ops::{Bound, RangeInclusive};
+
+use super::section::Section;
+use crate::sim::parameters::{
+    Clocking, DeviceParameters, Domain, Fault, Power, SensorKind, SensorParameters, Speed, Tail, Thermal,
+    WorkEnergy,
+};
+
+const ABOVE_ZERO: (Bound<f64>, Bound<f64>) = (Bound::Excluded(0.0), Bound::Unbounded);
+const SHARE: RangeInclusive<f64> = 0.0..=1.0;
+/// Below one a microsecond nothing ends within a person's time.
+const LEAST_RATE: f64 = 1e6;
+/// Between updates of a sensor: from ten times faster than any known one to slower than a person waits for.
+const PERIOD: RangeInclusive<f64> = 1e-5..=100.0;
+const CELSIUS: RangeInclusive<f64> = -100.0..=200.0;
+/// Largest product of thermal resistance and leakage. Heating by one watt raises the leakage by this many, which
+/// heats again: the sum of the series is `1 / (1 - product)`, and at one there is none.
+const MOST_FEEDBACK: f64 = 0.9;
+
+/// The device of a file.
+pub(super) fn device(file: &mut Section<'_>) -> DeviceParameters {
+    DeviceParameters {
+        name: file.name("name"),
+        speed: file.section("speed", speed),
+        energy: file.section("energy", energy),
+        power: file.section("power", power),
+        thermal: file.section("thermal", thermal),
+        clock: file.section("clock", clock),
+        sensor: file.list("sensor", sensor),
+    }
+}
+
+fn speed(table: &mut Section<'_>) -> Speed {
+    Speed {
+        peak_flops_per_s: table.number("peak_flops_per_s", LEAST_RATE..),
+        efficiency: table.number("efficiency", (Bound::Excluded(0.0), Bound::Included(1.0))),
+        efficiency_spread: table.number("efficiency_spread", 0.0..=0.5),
+        half_full_outputs: table.number("half_full_outputs", 0.0..),
+        memory_bytes_per_s: table.number("memory_bytes_per_s", LEAST_RATE..),
+        cache_bytes: table.number("cache_bytes", 1.0..),
+        cache_bytes_per_s: table.number("cache_bytes_per_s", LEAST_RATE..),
+        kernel_s: table.number("kernel_s", 0.0..),
+        gap_s: table.number("gap_s", 0.0..),
+        sync_s: table.number("sync_s", 0.0..),
+        time_noise: table.number("time_noise", 0.0..=0.5),
+    }
+}
+
+fn energy(table: &mut Section<'_>) -> WorkEnergy {
+    WorkEnergy {
+        flop_j: table.number("flop_j", 0.0..),
+        elementwise_flop_j: table.number("elementwise_flop_j", 0.0..),
+        cache_byte_j: table.number("cache_byte_j", 0.0..),
+        memory_byte_j: table.number("memory_byte_j", 0.0..),
+        busy_w: table.number("busy_w", 0.0..),
+    }
+}
+
+fn power(table: &mut Section<'_>) -> Power {
+    let power = Power {
+        idle_w: table.number("idle_w", 0.0..),
+        active_idle_w: table.number("active_idle_w", 0.0..),
+        memory_idle_w: table.number("memory_idle_w", 0.0..),
+        hold_s: table.number("hold_s", 0.0..),
+        tail: table
+            .word("tail", [("step", Tail::Step), ("exponential", Tail::Exponential)])
+            .unwrap_or(Tail::Step),
+        tail_s: table.number("tail_s", 0.0..),
+        limit_w: table.number("limit_w", ABOVE_ZERO),
+    };
+    let (idle, active, limit) = (power.idle_w, power.active_idle_w, power.limit_w);
+    table.require("idle_w", idle <= active, &format!("at most active_idle_w, {active}"));
+    table.require("memory_idle_w", power.memory_idle_w <= idle, &format!("at most idle_w, {idle}"));
+    table.require("active_idle_w", active <= limit, &format!("at most limit_w, {limit}"));
+    let falls = power.tail == Tail::Step || power.tail_s > 0.0;
+    table.require("tail_s", falls, "a number above 0, as the tail is exponential");
+    power
+}
+
+fn thermal(table: &mut Section<'_>) -> Thermal {
+    let thermal = Thermal {
+        ambient_c: table.number("ambient_c", CELSIUS),
+        resistance_k_per_w: table.number("resistance_k_per_w", 0.0..),
+        time_constant_s: table.number("time_constant_s", ABOVE_ZERO),
+        leakage_w_per_k: table.number("leakage_w_per_k", 0.0..),
+        reference_c: table.number("reference_c", CELSIUS),
+    };
+    let stable = thermal.resistance_k_per_w * thermal.leakage_w_per_k < MOST_FEEDBACK;
+    let expected = format!(
+        "below {MOST_FEEDBACK} when multiplied by resistance_k_per_w, {}, or the device heats itself without end",
+        thermal.resistance_k_per_w
+    );
+    table.require("leakage_w_per_k", stable, &expected);
+    thermal
+}
+
+fn clock(table: &mut Section<'_>) -> Clocking {
+    let clock = Clocking {
+        reference_mhz: table.number("reference_mhz", ABOVE_ZERO),
+        boost_mhz: table.number("boost_mhz", ABOVE_ZERO),
+        boost_decay_s: table.number("boost_decay_s", ABOVE_ZERO),
+        lowest_mhz: table.number("lowest_mhz", ABOVE_ZERO),
+        voltage_slope: table.number("voltage_slope", SHARE),
+        limiter_s: table.number("limiter_s", ABOVE_ZERO),
+    };
+    let (reference, boost) = (clock.reference_mhz, clock.boost_mhz);
+    table.require(
+        "lowest_mhz",
+        clock.lowest_mhz <= reference,
+        &format!("at most reference_mhz, {reference}"),
+    );
+    // Boost may lie below the reference: a device whose clock rises under load.
+    table.require("lowest_mhz", clock.lowest_mhz <= boost, &format!("at most boost_mhz, {boost}"));
+    clock
+}
+
+fn sensor(table: &mut Section<'_>, before: &[SensorParameters]) -> SensorParameters {
+    let sensor = SensorParameters {
+        id: table.name("id"),
+        kind: table
+            .word("kind", [("energy", SensorKind::Energy), ("power", SensorKind::Power)])
+            .unwrap_or(SensorKind::Energy),
+        domain: table
+            .word(
+                "domain",
+                [("board", Domain::Board), ("processor", Domain::Processor), ("memory", Domain::Memory)],
+            )
+            .unwrap_or(Domain::Board),
+        update_period_s: table.number("update_period_s", PERIOD),
+        window_s: table.optional_number("window_s", (Bound::Excluded(0.0), Bound::Included(*PERIOD.end()))),
+        jitter_s: table.number("jitter_s", 0.0..),
+        delay_s: table.pair("delay_s", 0.0..=*PERIOD.end()),
+        noise: table.number("noise", SHARE),
+        noise_correlation: table.number("noise_correlation", 0.0..1.0),
+        gain: table.number("gain", ABOVE_ZERO),
+        offset_w: table.number("offset_w", ..),
+        step: table.number("step", ABOVE_ZERO),
+        missed: table.number("missed", 0.0..1.0),
+        query_s: table.pair("query_s", 0.0..=*PERIOD.end()),
+        slow_queries: table.number("slow_queries", SHARE),
+        slow_query_s: table.number("slow_query_s", 0.0..=*PERIOD.end()),
+        wraps_at_j: table.optional_number("wraps_at_j", ABOVE_ZERO),
+        fault: table.optional_section("fault", fault),
+    };
+    check_identity(table, &sensor, before);
+    match sensor.kind {
+        SensorKind::Energy => check_counter(table, &sensor),
+        SensorKind::Power => check_power(table, &sensor),
+    }
+    check_order_of_updates(table, &sensor);
+    sensor
+}
+
+/// Readings of simulated devices are never taken for real ones, nor one for another.
+fn check_identity(table: &mut Section<'_>, sensor: &SensorParameters, before: &[SensorParameters]) {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let suffixed = |rest: &str| {
+        rest.strip_prefix(['-', ':']).is_some_and(|name| !name.is_empty() && name.chars().all(allowed))
+    };
+    let marked = sensor.id.strip_prefix("sim").is_some_and(|rest| rest.is_empty() || suffixed(rest));
+    let expected = "\"sim\", or \"sim-\" or \"sim:\" followed by small letters, digits and hyphens";
+    table.require("id", marked, expected);
+    let new = before.iter().all(|other| other.id != sensor.id);
+    table.require("id", new, "an id that no sensor before it has");
+    let primary = !before.is_empty() || sensor.kind == SensorKind::Energy;
+    table.require("kind", primary, "\"energy\", as the first sensor is the primary meter");
+}
+
+fn check_counter(table: &mut Section<'_>, sensor: &SensorParameters) {
+    let period = sensor.update_period_s;
+    let within = sensor.window_s.is_none_or(|window| window <= period);
+    let expected =
+        format!("at most the update period {period} of an energy counter that looks part of the time");
+    table.require("window_s", within, &expected);
+    let wraps = sensor.wraps_at_j.is_none_or(|at| at > sensor.step);
+    table.require("wraps_at_j", wraps, &format!("above the step, {}", sensor.step));
+}
+
+fn check_power(table: &mut Section<'_>, sensor: &SensorParameters) {
+    if sensor.window_s.is_none() {
+        table.missing("window_s", "the length of the average that a reading of power is");
+    }
+    table.require("wraps_at_j", sensor.wraps_at_j.is_none(), "nothing, as readings of power do not wrap");
+    let stuck = matches!(sensor.fault, None | Some(Fault::Stuck { .. }));
+    table.require("fault", stuck, "a fault of the kind \"stuck\", as the others are those of counters");
+}
+
+/// An update must be published before the next: four standard deviations of the one's lateness, as many of the
+/// next one's earliness, and the spread of the delays must fit into a period.
+fn check_order_of_updates(table: &mut Section<'_>, sensor: &SensorParameters) {
+    let (period, jitter) = (sensor.update_period_s, 8.0 * sensor.jitter_s);
+    let expected = format!(
+        "at most {}, an eighth of the update period, as updates would overtake each other",
+        period / 8.0
+    );
+    table.require("jitter_s", jitter <= period, &expected);
+    let left = period - jitter;
+    let expected = format!(
+        "numbers at most {left} apart, which jitter leaves of the update period, as updates would overtake each other"
+    );
+    table.require("delay_s", sensor.delay_s[1] - sensor.delay_s[0] <= left, &expected);
+}
+
+fn fault(table: &mut Section<'_>) -> Fault {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Stuck,
+        Reset,
+        ReadRate,
+    }
+    match table.word("kind", [("stuck", Kind::Stuck), ("reset", Kind::Reset), ("read_rate", Kind::ReadRate)])
+    {
+        Some(Kind::Stuck) => Fault::Stuck { at_s: table.number("at_s", 0.0..) },
+        Some(Kind::Reset) => Fault::Reset { at_s: table.number("at_s", 0.0..) },
+        Some(Kind::ReadRate) => Fault::ReadRate {
+            per_query_j: table.number("per_query_j", 0.0..),
+            forgets_within_s: table.number("forgets_within_s", 0.0..),
+        },
+        None => {
+            // Which keys it has is not known without the kind.
+            let _ = ["at_s", "per_query_j", "forgets_within_s"].map(|key| table.has(key));
+            Fault::Stuck { at_s: f64::NAN }
+        }
+    }
+}

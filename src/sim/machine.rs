@@ -1,0 +1,484 @@
+//! The true state of a simulated device: time, power, temperature, clock and caches.
+
+use crate::stats::Rng;
+
+use super::history::History;
+use super::parameters::{DeviceParameters, Domain, Tail};
+use super::sensor::Sensor;
+use super::work::{Cache, Work};
+
+/// Longest stretch of rest over which power counts as constant: far below any thermal time constant.
+const LONGEST_STRETCH: f64 = 0.05;
+/// Time between two looks of the sensors, to keep the remembered past short.
+const SENSORS_EVERY: f64 = 0.005;
+/// How strongly the power limiter turns: with a filter of the same time constant before it, 0.2 settles without
+/// ringing (damping 0.6 where power goes with the third power of the clock).
+const LIMITER_GAIN: f64 = 0.2;
+/// Random decisions of a run that do not depend on each other.
+const TIME_STREAM: u64 = 100;
+const SENSOR_STREAM: u64 = 101;
+
+/// One execution of a step as it truly was. Times in seconds, energies in joules.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Execution {
+    pub(super) time: f64,
+    pub(super) energy: Split,
+    /// The same time at active idle.
+    pub(super) static_energy: Split,
+    /// The gap after it.
+    pub(super) gap_time: f64,
+    pub(super) gap_energy: Split,
+}
+
+/// Joules, or watts, of the board and of the memory as a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Split {
+    pub(super) board: f64,
+    pub(super) memory: f64,
+}
+
+impl Split {
+    pub(super) fn of(self, domain: Domain) -> f64 {
+        match domain {
+            Domain::Board => self.board,
+            Domain::Memory => self.memory,
+            Domain::Processor => self.board - self.memory,
+        }
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self { board: self.board + other.board, memory: self.memory + other.memory }
+    }
+
+    pub(super) fn times(self, factor: f64) -> Self {
+        Self { board: self.board * factor, memory: self.memory * factor }
+    }
+}
+
+/// A device at work. Everything happens at `now`, which only moves forward.
+pub(super) struct Machine {
+    pub(super) device: DeviceParameters,
+    works: Vec<Work>,
+    cache: Cache,
+    now: f64,
+    celsius: f64,
+    /// End of the last work; none before the first.
+    worked_until: Option<f64>,
+    /// Part of the boost that is left: one after a rest.
+    boost: f64,
+    /// The limiter's highest clock, relative to the reference.
+    limit: f64,
+    /// Power as the limiter sees it.
+    filtered_w: f64,
+    /// Whether work was launched since the last synchronisation.
+    launched: bool,
+    history: History,
+    sensors: Vec<Sensor>,
+    sensors_at: f64,
+    noise: Rng,
+}
+
+impl Machine {
+    /// A device at rest at ambient temperature. The seed decides about noise and about when sensors look.
+    pub(super) fn new(device: &DeviceParameters, seed: u64) -> Self {
+        let sensors = (0..).zip(&device.sensor);
+        let sensors = sensors
+            .map(|(i, sensor)| Sensor::new(sensor, Rng::stream(seed, SENSOR_STREAM + i).number(), 0.0))
+            .collect();
+        Self { sensors, ..Self::unread(device, Rng::stream(seed, TIME_STREAM)) }
+    }
+
+    /// The same without noise of its own and without sensors, to ask for the truth.
+    pub(super) fn quiet(device: &DeviceParameters) -> Self {
+        let mut device = device.clone();
+        device.speed.time_noise = 0.0;
+        Self::unread(&device, Rng::new(0))
+    }
+
+    fn unread(device: &DeviceParameters, noise: Rng) -> Self {
+        let rest = device.power.idle_w;
+        Self {
+            works: Vec::new(),
+            cache: Cache::new(device.speed.cache_bytes, 0, 0),
+            now: 0.0,
+            celsius: device.thermal.ambient_c + device.thermal.resistance_k_per_w * rest,
+            worked_until: None,
+            boost: 1.0,
+            limit: most_clock(device),
+            filtered_w: rest,
+            launched: false,
+            history: History::new(0.0),
+            sensors: Vec::new(),
+            sensors_at: 0.0,
+            noise,
+            device: device.clone(),
+        }
+    }
+
+    /// Prepares the steps of a plan with this many buffers.
+    pub(super) fn load(&mut self, works: Vec<Work>, buffers: usize) {
+        self.cache = Cache::new(self.device.speed.cache_bytes, buffers, works.len());
+        self.works = works;
+    }
+
+    pub(super) fn steps(&self) -> usize {
+        self.works.len()
+    }
+
+    pub(super) fn now(&self) -> f64 {
+        self.now
+    }
+
+    pub(super) fn celsius(&self) -> f64 {
+        self.celsius
+    }
+
+    /// The clock in megahertz.
+    pub(super) fn megahertz(&self) -> f64 {
+        self.clock() * self.device.clock.reference_mhz
+    }
+
+    /// Whether the power limit holds the clock down.
+    pub(super) fn limited(&self) -> bool {
+        self.limit < self.wanted_clock() * 0.999
+    }
+
+    /// Runs a step once.
+    pub(super) fn execute(&mut self, step: usize) -> Execution {
+        self.execute_many(step, 1)
+    }
+
+    /// Runs a step `times` times on end: the mean of one execution. What the step finds in the caches is settled
+    /// after its first two executions.
+    pub(super) fn replay(&mut self, step: usize, times: u64) {
+        for _ in 0..times.min(2) {
+            self.execute(step);
+        }
+        if times > 2 {
+            self.execute_many(step, times - 2);
+        }
+    }
+
+    /// Runs a step `times` times, each time on buffers that no cache holds.
+    pub(super) fn replay_cold(&mut self, step: usize, times: u64) {
+        self.cache.flush();
+        self.execute_many(step, times);
+        self.cache.flush();
+    }
+
+    /// `times` executions whose traffic is that of the first, as one stretch of mean power: what happens within a
+    /// burst is far shorter than the window of any sensor.
+    fn execute_many(&mut self, step: usize, times: u64) -> Execution {
+        let traffic = self.cache.pass(step, &self.works[step]);
+        let (device, work, clock) = (&self.device, &self.works[step], self.clock());
+        let voltage = 1.0 + device.clock.voltage_slope * (clock - 1.0);
+        let mut time = work.time(&device.speed, traffic, clock);
+        if device.speed.time_noise > 0.0 {
+            time *= (1.0 + device.speed.time_noise * self.noise.normal()).max(0.5);
+        }
+        let (operations, memory) = work.energy(&device.energy, traffic, voltage);
+        let busy = device.energy.busy_w * work.occupancy * clock * voltage * voltage * time;
+        let dynamic = Split { board: operations + busy + memory, memory };
+        let gap_time = device.speed.gap_s;
+        let rest = self.active_idle();
+        let static_energy = rest.times(time);
+        let (energy, gap_energy) = (dynamic.plus(static_energy), rest.times(gap_time));
+        let whole = time + gap_time;
+        let power = energy.plus(gap_energy).times(1.0 / whole);
+        self.spend(whole * times as f64, power, true);
+        self.worked_until = Some(self.now);
+        self.launched = true;
+        Execution { time, energy, static_energy, gap_time, gap_energy }
+    }
+
+    /// Waits for all work: the host needs a moment until it launches again.
+    pub(super) fn synchronize(&mut self) {
+        if std::mem::take(&mut self.launched) && self.device.speed.sync_s > 0.0 {
+            let power = self.active_idle();
+            self.spend(self.device.speed.sync_s, power, true);
+        }
+    }
+
+    /// Rests until a time that is not before now.
+    pub(super) fn rest_until(&mut self, until: f64) {
+        while self.now < until {
+            let stretch = (until - self.now).min(LONGEST_STRETCH);
+            let power = self.resting();
+            self.spend(stretch, power, false);
+        }
+    }
+
+    /// Asks a sensor, which takes its time: joules or watts.
+    pub(super) fn query(&mut self, sensor: usize) -> f64 {
+        let takes = self.sensors[sensor].query_time();
+        // The value is taken in the middle of the call.
+        self.rest_until(self.now + takes / 2.0);
+        self.look();
+        let value = self.sensors[sensor].read(self.now);
+        self.rest_until(self.now + takes / 2.0);
+        value
+    }
+
+    /// Brings the device to a temperature, as hours of the same work would.
+    pub(super) fn set_celsius(&mut self, celsius: f64) {
+        self.celsius = celsius;
+    }
+
+    /// True energy since the start.
+    pub(super) fn energy(&self) -> Split {
+        use super::curve::EnergyCurve;
+        let at = |domain| self.history.joules(domain, self.now);
+        Split { board: at(Domain::Board), memory: at(Domain::Memory) }
+    }
+
+    /// The clock relative to the reference.
+    fn clock(&self) -> f64 {
+        self.wanted_clock().min(self.limit)
+    }
+
+    /// The clock without the limiter.
+    fn wanted_clock(&self) -> f64 {
+        1.0 + (most_clock(&self.device) - 1.0) * self.boost
+    }
+
+    /// Power between two kernels, at the temperature of now.
+    fn active_idle(&self) -> Split {
+        let (power, thermal) = (&self.device.power, &self.device.thermal);
+        let leakage = thermal.leakage_w_per_k * (self.celsius - thermal.reference_c);
+        Split { board: power.active_idle_w + leakage, memory: power.memory_idle_w }
+    }
+
+    /// Power while nothing is asked of the device.
+    fn resting(&self) -> Split {
+        let power = &self.device.power;
+        let idle = Split { board: power.idle_w, memory: power.memory_idle_w };
+        let Some(worked_until) = self.worked_until else { return idle };
+        let beyond = self.now - worked_until - power.hold_s;
+        let left = match power.tail {
+            _ if beyond <= 0.0 => 1.0,
+            Tail::Step => 0.0,
+            Tail::Exponential => (-beyond / power.tail_s).exp(),
+        };
+        Split { board: idle.board + (self.active_idle().board - idle.board) * left, ..idle }
+    }
+
+    /// Lets time pass at a power.
+    fn spend(&mut self, time: f64, power: Split, working: bool) {
+        let (thermal, clock) = (&self.device.thermal, &self.device.clock);
+        self.now += time;
+        self.history.push(self.now, power.board, power.memory);
+        let settled = thermal.ambient_c + thermal.resistance_k_per_w * power.board;
+        self.celsius += (settled - self.celsius) * way(time, thermal.time_constant_s);
+        let goal = if working { 0.0 } else { 1.0 };
+        self.boost += (goal - self.boost) * way(time, clock.boost_decay_s);
+        self.filtered_w += (power.board - self.filtered_w) * way(time, clock.limiter_s);
+        let error = (self.device.power.limit_w - self.filtered_w) / self.device.power.limit_w;
+        let turn = (LIMITER_GAIN * error * time / clock.limiter_s).clamp(-0.5, 0.5);
+        let lowest = clock.lowest_mhz / clock.reference_mhz;
+        self.limit = (self.limit * turn.exp()).clamp(lowest, most_clock(&self.device));
+        if self.now - self.sensors_at > SENSORS_EVERY {
+            self.look();
+        }
+    }
+
+    /// Lets the sensors look at what has happened, and forgets what none needs any more.
+    fn look(&mut self) {
+        self.sensors_at = self.now;
+        let mut needed = self.now;
+        for sensor in &mut self.sensors {
+            sensor.advance(&self.history, self.now);
+            needed = needed.min(sensor.needs_from());
+        }
+        self.history.forget_before(needed);
+    }
+}
+
+/// The highest clock relative to the reference.
+fn most_clock(device: &DeviceParameters) -> f64 {
+    (device.clock.boost_mhz / device.clock.reference_mhz).max(1.0)
+}
+
+/// The part of the way to its goal that a quantity goes in some time.
+fn way(time: f64, constant: f64) -> f64 {
+    let x = time / constant;
+    // The first term of the series is exact to 5e-7 here, and millions of kernels are short.
+    if x < 1e-3 { x * (1.0 - x / 2.0) } else { -(-x).exp_m1() }
+}
+
+#[cfg(test)]
+mod tests {
+    use approx::assert_relative_eq;
+
+    use super::*;
+    use crate::sim::parameters::{Power, Thermal};
+    use crate::sim::testing::{device, network, plan};
+
+    const TEXT: &str = "name = \"one\"\ninput = [64, 56, 56]\n\
+        [[layer]]\nkind = \"conv\"\nout_channels = 64\nkernel = 3\npadding = 1\n";
+
+    /// A machine with one convolution, and the power that it draws at the reference temperature and clock.
+    fn machine(device: &DeviceParameters) -> (Machine, f64) {
+        let network = network(TEXT);
+        let plan = plan(&network, 8);
+        let mut machine = Machine::quiet(device);
+        machine.load(Work::of_plan(&network, &plan, device), plan.buffers.len());
+        let once = machine.execute(0);
+        let power = (once.energy.board - once.static_energy.board) / once.time + device.power.active_idle_w;
+        (machine, power)
+    }
+
+    /// Works for a time; mean power over it.
+    fn work(machine: &mut Machine, time: f64) -> f64 {
+        let (begin, energy) = (machine.now(), machine.energy().board);
+        while machine.now() - begin < time {
+            machine.replay(0, 10);
+        }
+        (machine.energy().board - energy) / (machine.now() - begin)
+    }
+
+    #[test]
+    fn temperature_settles_where_heat_and_leakage_balance() {
+        let mut device = device();
+        device.thermal = Thermal {
+            ambient_c: 30.0,
+            resistance_k_per_w: 0.1,
+            time_constant_s: 20.0,
+            leakage_w_per_k: 1.0,
+            reference_c: 50.0,
+        };
+        let (mut machine, cool) = machine(&device);
+        work(&mut machine, 300.0);
+        // P = P0 + k (T - Tref) and T = Ta + R P give T = (Ta + R (P0 - k Tref)) / (1 - R k).
+        let settled = (30.0 + 0.1 * (cool - 50.0)) / (1.0 - 0.1);
+        assert_relative_eq!(machine.celsius(), settled, epsilon = 0.01);
+        assert_relative_eq!(work(&mut machine, 1.0), cool + (settled - 50.0), epsilon = 0.05);
+        // With the time constant 20 s / (1 - R k): after a rest at idle it has gone e^-1 of the way.
+        device.thermal.leakage_w_per_k = 0.0;
+        let (mut machine, _) = self::machine(&device);
+        machine.set_celsius(80.0);
+        machine.rest_until(machine.now() + 20.0);
+        let rest = 30.0 + 0.1 * device.power.active_idle_w;
+        assert_relative_eq!(machine.celsius(), rest + (80.0 - rest) * (-1.0f64).exp(), epsilon = 0.01);
+    }
+
+    #[test]
+    fn the_limiter_keeps_the_mean_power_by_lowering_the_clock() {
+        let mut device = device();
+        (device.clock.lowest_mhz, device.clock.voltage_slope) = (device.clock.reference_mhz * 0.2, 0.5);
+        let free = machine(&device).1;
+        device.power.limit_w = free * 0.8;
+        let (mut machine, _) = machine(&device);
+        work(&mut machine, device.clock.limiter_s * 40.0);
+        assert_relative_eq!(work(&mut machine, 0.5), free * 0.8, max_relative = 0.002);
+        assert!(machine.limited() && machine.megahertz() < device.clock.reference_mhz);
+        // A lighter load is free again.
+        machine.device.power.limit_w = free * 1.2;
+        work(&mut machine, device.clock.limiter_s * 40.0);
+        assert!(!machine.limited(), "{} MHz", machine.megahertz());
+        assert_relative_eq!(machine.megahertz(), device.clock.reference_mhz, max_relative = 1e-6);
+    }
+
+    #[test]
+    fn a_rest_brings_the_boost_back_and_work_wears_it_off() {
+        let mut device = device();
+        device.clock.boost_mhz = device.clock.reference_mhz * 1.1;
+        device.clock.boost_decay_s = 0.3;
+        let (mut machine, _) = machine(&device);
+        let relative = |machine: &Machine| machine.megahertz() / device.clock.reference_mhz;
+        let start = machine.now();
+        while machine.now() - start < 0.3 {
+            machine.execute(0);
+        }
+        assert_relative_eq!(relative(&machine), 1.0 + 0.1 * (-1.0f64).exp(), epsilon = 1e-3);
+        machine.rest_until(machine.now() + 10.0);
+        assert_relative_eq!(relative(&machine), 1.1, epsilon = 1e-6);
+    }
+
+    #[test]
+    fn after_work_the_power_holds_and_then_falls() {
+        let mut device = device();
+        device.power = Power {
+            idle_w: 40.0,
+            active_idle_w: 100.0,
+            hold_s: 2.0,
+            tail: Tail::Exponential,
+            tail_s: 5.0,
+            ..device.power
+        };
+        let (mut machine, _) = machine(&device);
+        let resting = |machine: &mut Machine, time: f64| {
+            let before = machine.energy().board;
+            machine.rest_until(machine.now() + time);
+            machine.energy().board - before
+        };
+        assert_relative_eq!(resting(&mut machine, 2.0), 200.0, max_relative = 1e-6);
+        // 40 W, and 60 W x 5 s x (1 - e^-1) in the first time constant of the fall.
+        let fall = 40.0 * 5.0 + 60.0 * 5.0 * (1.0 - (-1.0f64).exp());
+        assert_relative_eq!(resting(&mut machine, 5.0), fall, max_relative = 5e-3);
+        // Before any work it idles.
+        let mut fresh = Machine::quiet(&device);
+        assert_relative_eq!(resting(&mut fresh, 3.0), 120.0, max_relative = 1e-9);
+    }
+
+    #[test]
+    fn gaps_and_synchronisation_cost_active_idle() {
+        let mut device = device();
+        (device.speed.gap_s, device.speed.sync_s) = (2e-6, 30e-6);
+        let (mut machine, _) = machine(&device);
+        let before = (machine.now(), machine.energy().board);
+        let once = machine.execute(0);
+        assert_relative_eq!(once.gap_energy.board, device.power.active_idle_w * 2e-6, max_relative = 1e-9);
+        machine.synchronize();
+        // Nothing was launched since: no second wait.
+        machine.synchronize();
+        assert_relative_eq!(machine.now() - before.0, once.time + 32e-6, max_relative = 1e-9);
+        let spent = once.energy.board + device.power.active_idle_w * 32e-6;
+        assert_relative_eq!(machine.energy().board - before.1, spent, max_relative = 1e-9);
+    }
+
+    #[test]
+    fn a_burst_costs_what_its_executions_cost() {
+        let mut device = device();
+        device.speed.cache_bytes = 1e6;
+        let (mut single, _) = machine(&device);
+        let (mut burst, _) = machine(&device);
+        for _ in 0..50 {
+            single.execute(0);
+        }
+        burst.replay(0, 50);
+        assert_relative_eq!(single.now(), burst.now(), max_relative = 1e-9);
+        assert_relative_eq!(single.energy().board, burst.energy().board, max_relative = 1e-9);
+    }
+
+    #[test]
+    fn cold_buffers_cost_more_than_warm_ones() {
+        let mut device = device();
+        device.speed.cache_bytes = 1e9;
+        let joules = |cold: bool| {
+            let (mut machine, _) = machine(&device);
+            let before = machine.energy().board;
+            if cold {
+                machine.replay_cold(0, 100)
+            } else {
+                machine.replay(0, 100)
+            }
+            machine.energy().board - before
+        };
+        // 8 x 64 x 56 x 56 f32 in and out, and 64 x 64 x 9 weights with a bias: all from memory, or none of it.
+        let bytes = 4.0 * (2.0 * 8.0 * 64.0 * 56.0 * 56.0 + 64.0 * 64.0 * 9.0 + 64.0);
+        let memory = 100.0 * bytes * device.energy.memory_byte_j;
+        let (cold, warm) = (joules(true), joules(false));
+        // Arithmetic takes longer than memory here, so that nothing else differs.
+        assert_relative_eq!(cold - warm, memory, max_relative = 1e-6);
+    }
+
+    #[test]
+    fn a_query_takes_its_time() {
+        let mut device = device();
+        device.sensor[0].query_s = [1e-3, 1e-3];
+        let mut machine = Machine::new(&device, 0);
+        let before = machine.now();
+        machine.query(0);
+        assert_relative_eq!(machine.now() - before, 1e-3, max_relative = 1e-9);
+    }
+}
