@@ -20,4 +20,6 @@ mod powercap;
 mod sampling;
 mod schema;
 mod sim_boards;
+mod stand_in_nvml;
+mod stand_ins;
 mod support;
