@@ -98,7 +98,7 @@ impl Recording {
     /// Each instant has the value that the log shows from there on.
     fn updates(&self) -> Vec<[f64; 2]> {
         let period = self.period_s();
-        let changes = self.log.windows(2).filter(|w| w[0][1] != w[1][1]).map(|w| w[1]);
+        let changes = self.log.windows(2).filter(|w| (w[0][1] - w[1][1]).abs() > 1e-6).map(|w| w[1]);
         let sums = changes.clone().map(|[t, _]| (TAU * t / period).sin_cos());
         let (sin, cos) = sums.fold((0.0, 0.0), |(s, c), (sin, cos)| (s + sin, c + cos));
         let resultant = period * sin.atan2(cos) / TAU;

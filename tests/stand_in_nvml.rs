@@ -28,7 +28,7 @@ struct Machine {
     nvml: Nvml,
     library: Library,
     clock: MonotonicClock,
-    files: TempDir,
+    _files: TempDir,
 }
 
 /// Something that happened between two instants.
@@ -52,15 +52,14 @@ impl Machine {
         let device_file = CString::new(device_file.to_str().unwrap()).unwrap();
         // SAFETY: the stand-in does nothing when it is loaded.
         let library = unsafe { Library::new(&path) }.unwrap();
-        // SAFETY: the type is that of its documentation, and the text ends with a zero.
-        let started = unsafe {
-            let start: Symbol<unsafe extern "C" fn(*const c_char, u64, c_int) -> c_uint> =
-                library.get(b"stand_in_start\0").unwrap();
-            start(device_file.as_ptr(), 1, c_int::from(latency))
-        };
+        type Start = unsafe extern "C" fn(*const c_char, u64, c_int) -> c_uint;
+        // SAFETY: the type is that of its documentation.
+        let start = unsafe { function::<Start>(&library, "stand_in_start") };
+        // SAFETY: the text ends with a zero.
+        let started = unsafe { start(device_file.as_ptr(), 1, c_int::from(latency)) };
         assert_eq!(started, 0, "{}", device.to_toml());
         let nvml = Nvml::builder().lib_path(path.as_os_str()).init().unwrap();
-        Self { nvml, library, clock: MonotonicClock::start(), files }
+        Self { nvml, library, clock: MonotonicClock::start(), _files: files }
     }
 
     fn device(&self) -> nvml_wrapper::Device<'_> {
@@ -83,18 +82,16 @@ impl Machine {
 
     /// Sets the true power of the board.
     fn draw(&self, watts: f64) -> Seen<f64> {
+        type Set = extern "C" fn(f64, f64) -> c_uint;
         // SAFETY: the type is that of its documentation.
-        let set: Symbol<extern "C" fn(f64, f64) -> c_uint> =
-            unsafe { self.library.get(b"stand_in_set_power\0") }.unwrap();
+        let set = unsafe { function::<Set>(&self.library, "stand_in_set_power") };
         let set = self.when(|| assert_eq!(set(watts, 20.0), 0));
         Seen { after: set.after, before: set.before, value: watts }
     }
 
     fn true_joules(&self) -> f64 {
         // SAFETY: the type is that of its documentation.
-        let joules: Symbol<extern "C" fn() -> f64> =
-            unsafe { self.library.get(b"stand_in_true_joules\0") }.unwrap();
-        joules()
+        unsafe { function::<extern "C" fn() -> f64>(&self.library, "stand_in_true_joules") }()
     }
 
     fn counted_joules(&self) -> f64 {
@@ -117,11 +114,21 @@ impl Machine {
             let least = self.true_joules();
             self.sleep(0.001);
             let counted = self.counted_joules();
-            if counted != first {
+            if counted > first {
                 return (counted, [least - watts * delay, self.true_joules()]);
             }
         }
     }
+}
+
+/// A function of the stand-in.
+///
+/// # Safety
+///
+/// `F` is its type.
+unsafe fn function<'a, F>(library: &'a Library, name: &str) -> Symbol<'a, F> {
+    // SAFETY: as the caller promises.
+    unsafe { library.get(name.as_bytes()) }.unwrap()
 }
 
 /// A preset whose sensors neither err by chance nor miss updates.
@@ -215,7 +222,7 @@ fn instant_power_shows_a_quarter_of_a_square_wave() {
     let mean = |curve: &History, end: f64| {
         (curve.joules(Domain::Board, end) - curve.joules(Domain::Board, end - window)) / window
     };
-    let changes = polls.windows(2).filter(|pair| pair[0].value != pair[1].value);
+    let changes = polls.windows(2).filter(|pair| (pair[0].value - pair[1].value).abs() > 1e-6);
     let mut shown = Vec::new();
     for pair in changes {
         let (earliest, latest) = (pair[0].after - instant.delay_s[1], pair[1].before);
@@ -352,7 +359,7 @@ fn wrong_calls_are_errors_and_never_more() {
     let machine = Machine::start(&exact("v100"));
     assert!(matches!(machine.nvml.device_by_index(1), Err(NvmlError::InvalidArg)));
     assert!(matches!(machine.nvml.device_by_uuid("GPU-0"), Err(NvmlError::NotFound)));
-    type Call = unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_uint;
+    // SAFETY: it is only handed back to the library.
     let handle = unsafe { machine.device().handle() }.cast::<c_void>();
     let null = std::ptr::null_mut();
     let mut place = [0_u64; 16];
@@ -365,36 +372,40 @@ fn wrong_calls_are_errors_and_never_more() {
         "nvmlDeviceGetCurrentClocksThrottleReasons",
     ];
     let call = |name: &str, device, to| {
-        // SAFETY: these functions take a device and a place, of which the largest fits here.
-        unsafe { machine.library.get::<Call>(name.as_bytes()).unwrap()(device, to) }
+        type Get = unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_uint;
+        // SAFETY: the type is that of nvml.h.
+        let get = unsafe { function::<Get>(&machine.library, name) };
+        // SAFETY: the numbers that they write fit there.
+        unsafe { get(device, to) }
     };
     for name in getters {
         assert_eq!(call(name, handle, null), 2, "{name}");
         assert_eq!(call(name, null, place), 2, "{name}");
         assert_eq!(call(name, handle, place), 0, "{name}");
     }
-    type Text = unsafe extern "C" fn(*mut c_void, *mut c_char, c_uint) -> c_uint;
     for name in ["nvmlDeviceGetName", "nvmlDeviceGetUUID"] {
-        // SAFETY: the types are those of nvml.h, and 5 bytes are there.
-        let short = unsafe { machine.library.get::<Text>(name.as_bytes()).unwrap()(handle, place.cast(), 5) };
-        assert_eq!(short, 7, "{name}");
+        type Text = unsafe extern "C" fn(*mut c_void, *mut c_char, c_uint) -> c_uint;
+        // SAFETY: the type is that of nvml.h.
+        let get = unsafe { function::<Text>(&machine.library, name) };
+        // SAFETY: 5 bytes are there.
+        assert_eq!(unsafe { get(handle, place.cast(), 5) }, 7, "{name}");
     }
     type Fields = unsafe extern "C" fn(*mut c_void, c_int, *mut c_void) -> c_uint;
-    for (count, to) in [(1, null), (0, place), (-1, place)] {
-        // SAFETY: the types are those of nvml.h, and nothing is written for these arguments.
-        let refused = unsafe {
-            machine.library.get::<Fields>(b"nvmlDeviceGetFieldValues\0").unwrap()(handle, count, to)
-        };
-        assert_eq!(refused, 2, "{count} values");
-    }
     // SAFETY: the type is that of nvml.h.
-    let shutdown: Symbol<extern "C" fn() -> c_uint> =
-        unsafe { machine.library.get(b"nvmlShutdown\0") }.unwrap();
+    let fields = unsafe { function::<Fields>(&machine.library, "nvmlDeviceGetFieldValues") };
+    for (count, to) in [(1, null), (0, place), (-1, place)] {
+        // SAFETY: nothing is written for these arguments.
+        assert_eq!(unsafe { fields(handle, count, to) }, 2, "{count} values");
+    }
+    // SAFETY: the type is that of its documentation.
+    let set = unsafe { function::<extern "C" fn(f64, f64) -> c_uint>(&machine.library, "stand_in_set_power") };
+    assert_eq!([set(-1.0, 0.0), set(f64::NAN, 0.0), set(10.0, 20.0)], [2; 3]);
+    // SAFETY: the type is that of nvml.h.
+    let shutdown = unsafe { function::<extern "C" fn() -> c_uint>(&machine.library, "nvmlShutdown") };
     assert_eq!((shutdown(), shutdown()), (0, 1));
     for name in getters {
         assert_eq!(call(name, handle, place), 1, "{name} without nvmlInit");
     }
-    assert!(machine.files.path().exists());
 }
 
 #[test]
