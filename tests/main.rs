@@ -19,6 +19,7 @@ mod pipeline;
 mod powercap;
 mod sampling;
 mod schema;
+mod sim;
 mod sim_boards;
 mod stand_in_nvml;
 mod stand_ins;

@@ -1,42 +1,57 @@
-//! The JSON Schema of the run file: generated from the types, committed, and obeyed by every file written.
+//! The JSON Schemas of run file and truth: generated from the types, committed, and obeyed by every file written.
 
 use std::fs;
 
 use layerjoule::report::RunReport;
+use layerjoule::sim::Truth;
+use serde_json::Value;
 
 use crate::support::program::repository;
 
-const PATH: &str = "docs/schema/run.v1.json";
+const RUN: &str = "docs/schema/run.v1.json";
+const TRUTH: &str = "docs/schema/truth.v1.json";
 
-fn generated() -> serde_json::Value {
-    serde_json::to_value(schemars::schema_for!(RunReport)).unwrap()
+fn generated<T: schemars::JsonSchema>() -> Value {
+    serde_json::to_value(schemars::schema_for!(T)).unwrap()
 }
 
 /// Fails with every violation of the schema by a run file.
-pub(crate) fn assert_valid(run_file: &serde_json::Value) {
-    let schema = serde_json::from_str(&fs::read_to_string(repository(PATH)).unwrap()).unwrap();
+pub(crate) fn assert_valid(run_file: &Value) {
+    assert_obeys(RUN, run_file);
+}
+
+/// The same for the truth of a simulated run.
+pub(crate) fn assert_valid_truth(truth: &Value) {
+    assert_obeys(TRUTH, truth);
+}
+
+fn assert_obeys(path: &str, file: &Value) {
+    let schema = serde_json::from_str(&fs::read_to_string(repository(path)).unwrap()).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let errors: Vec<String> =
-        validator.iter_errors(run_file).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        validator.iter_errors(file).map(|e| format!("{}: {e}", e.instance_path())).collect();
     assert!(errors.is_empty(), "{errors:#?}");
 }
 
-/// `cargo xtask bless` writes the file anew.
+/// `cargo xtask bless` writes the files anew.
 #[test]
-fn the_committed_schema_is_that_of_the_types() {
-    let path = repository(PATH);
-    let text = format!("{}\n", serde_json::to_string_pretty(&generated()).unwrap());
-    if std::env::var("BLESS").as_deref() == Ok("1") {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, &text).unwrap();
+fn the_committed_schemas_are_those_of_the_types() {
+    for (path, schema) in [(RUN, generated::<RunReport>()), (TRUTH, generated::<Truth>())] {
+        let path = repository(path);
+        let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
+        if std::env::var("BLESS").as_deref() == Ok("1") {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, &text).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), text, "run `cargo xtask bless`");
     }
-    assert_eq!(fs::read_to_string(&path).unwrap(), text, "run `cargo xtask bless`");
 }
 
 #[test]
-fn the_schema_refuses_what_no_run_file_may_hold() {
-    let schema = generated();
-    let validator = jsonschema::validator_for(&schema).unwrap();
-    let nothing = serde_json::json!({"schema": "layerjoule.run/1"});
-    assert!(!validator.is_valid(&nothing));
+fn the_schemas_refuse_what_no_file_may_hold() {
+    for (schema, name) in [(generated::<RunReport>(), "run"), (generated::<Truth>(), "truth")] {
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let nothing = serde_json::json!({"schema": format!("layerjoule.{name}/1")});
+        assert!(!validator.is_valid(&nothing), "{name}");
+    }
 }

@@ -238,7 +238,7 @@ impl Machine {
 
     /// The clock without the limiter.
     fn wanted_clock(&self) -> f64 {
-        1.0 + (most_clock(&self.device) - 1.0) * self.boost
+        1.0 + (self.device.clock.boost_mhz / self.device.clock.reference_mhz - 1.0) * self.boost
     }
 
     /// Power between two kernels, at the temperature of now.
@@ -392,6 +392,14 @@ mod tests {
         assert_relative_eq!(relative(&machine), 1.0 + 0.1 * (-1.0f64).exp(), epsilon = 1e-3);
         machine.rest_until(machine.now() + 10.0);
         assert_relative_eq!(relative(&machine), 1.1, epsilon = 1e-6);
+        // A device whose clock has to wake up first.
+        device.clock.boost_mhz = device.clock.reference_mhz * 0.5;
+        device.clock.lowest_mhz = device.clock.boost_mhz;
+        let mut waking = Machine::quiet(&device);
+        assert_relative_eq!(relative(&waking), 0.5, epsilon = 1e-6);
+        waking.rest_until(1.0);
+        assert_relative_eq!(relative(&waking), 0.5, epsilon = 1e-6);
+        assert_relative_eq!(relative(&self::machine(&device).0), 0.5, epsilon = 0.01);
     }
 
     #[test]
