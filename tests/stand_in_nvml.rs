@@ -91,7 +91,8 @@ impl Machine {
 
     fn true_joules(&self) -> f64 {
         // SAFETY: the type is that of its documentation.
-        unsafe { function::<extern "C" fn() -> f64>(&self.library, "stand_in_true_joules") }()
+        let joules = unsafe { function::<extern "C" fn() -> f64>(&self.library, "stand_in_true_joules") };
+        joules()
     }
 
     fn counted_joules(&self) -> f64 {
@@ -398,7 +399,8 @@ fn wrong_calls_are_errors_and_never_more() {
         assert_eq!(unsafe { fields(handle, count, to) }, 2, "{count} values");
     }
     // SAFETY: the type is that of its documentation.
-    let set = unsafe { function::<extern "C" fn(f64, f64) -> c_uint>(&machine.library, "stand_in_set_power") };
+    let set =
+        unsafe { function::<extern "C" fn(f64, f64) -> c_uint>(&machine.library, "stand_in_set_power") };
     assert_eq!([set(-1.0, 0.0), set(f64::NAN, 0.0), set(10.0, 20.0)], [2; 3]);
     // SAFETY: the type is that of nvml.h.
     let shutdown = unsafe { function::<extern "C" fn() -> c_uint>(&machine.library, "nvmlShutdown") };
