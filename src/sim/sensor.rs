@@ -30,7 +30,6 @@ struct Update {
 struct Schedule {
     first: f64,
     drawn: u64,
-    published: f64,
     random: Rng,
 }
 
@@ -42,9 +41,8 @@ impl Schedule {
         let jitter = (jitter_s * self.random.normal()).clamp(-largest, largest);
         let at = self.first + self.drawn as f64 * period + jitter;
         self.drawn += 1;
-        // What was seen earlier is never published later.
-        self.published = self.published.max(at + between(delay_s, &mut self.random));
-        Update { at, published: self.published, missed: self.random.uniform() < missed }
+        let published = at + between(delay_s, &mut self.random);
+        Update { at, published, missed: self.random.uniform() < missed }
     }
 }
 
@@ -82,7 +80,7 @@ pub struct Sensor {
     /// What a counter has counted, and until when.
     total_j: f64,
     counted_until: f64,
-    /// Updates on their way, with the time of publication.
+    /// Updates on their way, with the time of publication; none overtakes the one before it.
     pending: VecDeque<(f64, f64)>,
     /// Joules or watts as last published, before they are cut to steps.
     published: f64,
@@ -104,12 +102,7 @@ impl Sensor {
     /// A sensor that looks for the first time at `first_update_s` (but for jitter), which is also its device's start.
     /// Until that look is published it shows zero; a counter's first look counts the period before it.
     pub fn with_phase(parameters: &SensorParameters, seed: u64, first_update_s: f64) -> Self {
-        let mut schedule = Schedule {
-            first: first_update_s,
-            drawn: 0,
-            published: f64::NEG_INFINITY,
-            random: stream(parameters, seed, 1),
-        };
+        let mut schedule = Schedule { first: first_update_s, drawn: 0, random: stream(parameters, seed, 1) };
         let next = schedule.next(parameters);
         Self {
             start: first_update_s,
