@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::stats::Rng;
+use crate::stats::{Rng, fingerprint};
 
 use super::curve::EnergyCurve;
 use super::parameters::{Fault, SensorKind, SensorParameters};
@@ -230,12 +230,7 @@ impl Sensor {
 
 /// Random numbers of one sensor for one purpose.
 fn stream(parameters: &SensorParameters, seed: u64, purpose: u64) -> Rng {
-    // FNV-1a (Fowler, Noll, Vo) tells the ids apart.
-    let of_id = parameters
-        .id
-        .bytes()
-        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3_u64));
-    Rng::stream(seed, of_id.wrapping_add(purpose))
+    Rng::stream(seed, fingerprint(&parameters.id).wrapping_add(purpose))
 }
 
 fn between([least, most]: [f64; 2], random: &mut Rng) -> f64 {

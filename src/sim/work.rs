@@ -2,7 +2,7 @@
 
 use crate::network::Network;
 use crate::plan::{BufferId, Plan, Step};
-use crate::stats::Rng;
+use crate::stats::{Rng, fingerprint};
 
 use super::parameters::{DeviceParameters, Speed, WorkEnergy};
 
@@ -87,12 +87,6 @@ fn efficiency(device: &DeviceParameters, signature: &str) -> f64 {
     (device.speed.efficiency * factor).clamp(EFFICIENCIES[0], EFFICIENCIES[1])
 }
 
-/// FNV-1a (Fowler, Noll, Vo; RFC 9923): the same on every machine and in every version.
-fn fingerprint(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
 /// What the last cache holds, by reuse distance: a tensor is found as far as it and what has passed since its last
 /// use fit together.
 #[derive(Debug, Clone, PartialEq)]
@@ -164,8 +158,8 @@ mod tests {
         let works = works(&device, 2);
         // 2 items x 144 outputs; 9 taps of 2 operations each, and a bias.
         assert_eq!((works[0].flops, works[0].elementwise_flops), (2.0 * 144.0 * 18.0, 288.0));
-        assert_eq!(works[0].occupancy, 0.5);
-        assert_eq!(works[0].weight_bytes, (36.0 + 4.0) * 4.0);
+        assert_relative_eq!(works[0].occupancy, 0.5);
+        assert_relative_eq!(works[0].weight_bytes, (36.0 + 4.0) * 4.0);
         assert_eq!((works[0].reads[0].1, works[0].writes.1), (2.0 * 64.0 * 4.0, 288.0 * 4.0));
         assert_eq!((works[1].flops, works[1].elementwise_flops, works[1].weight_bytes), (0.0, 288.0, 0.0));
     }
