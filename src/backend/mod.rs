@@ -22,6 +22,8 @@ pub struct BackendInfo {
     pub kind: &'static str,
     /// The device's name as it gives it.
     pub name: String,
+    /// Its unique identifier, where it has one.
+    pub uuid: Option<String>,
     /// The library or engine that computes, with its version.
     pub engine: String,
     /// Worker threads.

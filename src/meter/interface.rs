@@ -88,6 +88,7 @@ pub(super) fn record(id: &str, scope: &str, kind: MeterKind) -> MeterRecord {
         status: MeterStatus::Measured,
         reason: None,
         update_period_s: None,
+        lag_s: None,
         coverage: None,
         systematic_relative: None,
     }

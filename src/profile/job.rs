@@ -235,6 +235,9 @@ impl Prepared {
             output::may_continue(dir, trace, &header)?;
         }
         output::create_directory(dir)?;
+        if unfinished.is_none() {
+            output::remove_truth(dir)?;
+        }
         let (mut trace, mut writer, schedule) = start(unfinished, header, dir, &chosen)?;
         for warning in first_pass(executor.as_mut(), plan)? {
             if trace.warnings.contains(&warning) {
@@ -374,7 +377,7 @@ fn device_record(info: &BackendInfo) -> DeviceRecord {
     DeviceRecord {
         kind: info.kind.to_string(),
         name: info.name.clone(),
-        uuid: None,
+        uuid: info.uuid.clone(),
         driver: None,
         cuda: None,
         cudnn: None,
@@ -397,11 +400,10 @@ fn record_options(options: &ProfileOptions, chosen: &Chosen) -> RecordOptions {
         |modelled_s: f64, counter_s: f64| Seconds::new(if modelled { modelled_s } else { counter_s });
     let timing = &options.timing;
     let window = timing.window.unwrap_or(default(0.2, 0.5));
-    // A power sensor shows the mean of its last period: two of them later it shows only what runs now.
-    let lag = match (chosen.primary().kind, chosen.primary().update_period_s) {
-        (MeterKind::Power, Some(period)) => period.value() * 2.0,
-        _ => 0.0,
-    };
+    // A power sensor that says no more shows the mean of its last period: two of them later only what runs now.
+    let primary = chosen.primary();
+    let lag = primary.lag_s.or(primary.update_period_s.map(|period| period * 2.0));
+    let lag = lag.filter(|_| primary.kind == MeterKind::Power).map_or(0.0, Seconds::value);
     RecordOptions {
         rounds: timing.rounds.unwrap_or(3),
         window_s: window,

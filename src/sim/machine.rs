@@ -121,6 +121,9 @@ impl Machine {
 
     fn unread(device: &DeviceParameters, noise: Rng) -> Self {
         let rest = device.power.idle_w;
+        // Sensors have been looking before the device begins.
+        let mut history = History::new(-1.0);
+        history.push(0.0, rest, device.power.memory_idle_w);
         Self {
             works: Vec::new(),
             cache: Cache::new(device.speed.cache_bytes, 0, 0),
@@ -131,7 +134,7 @@ impl Machine {
             limit: most_clock(device),
             filtered_w: rest,
             launched: false,
-            history: History::new(0.0),
+            history,
             sensors: Vec::new(),
             sensors_at: 0.0,
             noise,
@@ -244,6 +247,14 @@ impl Machine {
         }
     }
 
+    /// Rests until a time at which a new run begins, whose work has noise of its own.
+    pub(super) fn begin_at(&mut self, from: f64) {
+        if from > self.now {
+            self.rest_until(from);
+            self.noise = Rng::stream(self.noise.number(), from.to_bits());
+        }
+    }
+
     /// Rests until a time that is not before now.
     pub(super) fn rest_until(&mut self, until: f64) {
         while self.now < until {
@@ -276,7 +287,7 @@ impl Machine {
         self.boost = 0.0;
     }
 
-    /// True energy since the start.
+    /// True energy so far: only differences mean something.
     pub(super) fn energy(&self) -> Split {
         use super::curve::EnergyCurve;
         let at = |domain| self.history.joules(domain, self.now);
