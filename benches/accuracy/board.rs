@@ -12,6 +12,8 @@ use super::subject::Subject;
 /// Work between two looks at sensors and state is cut into bursts of this length: far below the time constants of
 /// clocks and power limits.
 const BURST: f64 = 5e-3;
+/// Executions of a burst whose time is not known.
+const COLD_BURST: u64 = 10;
 /// Fewest seconds between two queries of a loop that does nothing else, the shortest that was measured on a real
 /// driver (notes on query cost: 20 us).
 const FASTEST_QUERY: f64 = 20e-6;
@@ -209,6 +211,18 @@ impl<'a> Board<'a> {
     /// What a thread sees that asks while the device works.
     pub(crate) fn glance(&self, sensor: usize) -> f64 {
         self.device.glance(sensor)
+    }
+
+    /// Runs a step on buffers that no cache holds.
+    pub(crate) fn run_cold(&self, step: usize, times: u64) {
+        let bursts = times / COLD_BURST;
+        (0..bursts).for_each(|_| self.device.replay_cold(step, COLD_BURST));
+        self.device.replay_cold(step, times % COLD_BURST);
+    }
+
+    /// What a perfect meter would show: for what is not the sensors' doing.
+    pub(crate) fn true_joules(&self) -> f64 {
+        self.device.true_joules()
     }
 
     /// Mean time of a query of a sensor.
