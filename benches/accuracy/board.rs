@@ -2,7 +2,6 @@
 
 use layerjoule::backend::{Backend as _, Executor, Tensors};
 use layerjoule::clock::Clock as _;
-use layerjoule::meter::{Meter, ReadError};
 use layerjoule::sim::{DeviceParameters, SensorKind, SimDevice};
 use layerjoule::stats::Estimate;
 use layerjoule::units::{Joules, Seconds};
@@ -14,6 +13,8 @@ use super::subject::Subject;
 const BURST: f64 = 5e-3;
 /// Executions of a burst whose time is not known.
 const COLD_BURST: u64 = 10;
+/// Longest time between two looks of the process that counts wraps.
+const WATCH: f64 = 1.0;
 /// Fewest seconds between two queries of a loop that does nothing else, the shortest that was measured on a real
 /// driver (notes on query cost: 20 us).
 const FASTEST_QUERY: f64 = 20e-6;
@@ -62,12 +63,30 @@ pub(crate) struct Answer {
     pub(crate) sensor: usize,
 }
 
+/// An energy counter whose wraps are counted. One that falls without wrapping, as after a reset, is believed.
+struct Counter {
+    sensor: usize,
+    range: Option<f64>,
+    last: f64,
+    wrapped: f64,
+}
+
+impl Counter {
+    fn unwrapped(&mut self, raw: f64) -> f64 {
+        if let Some(range) = self.range.filter(|_| raw < self.last) {
+            self.wrapped += range;
+        }
+        self.last = raw;
+        self.wrapped + raw
+    }
+}
+
 /// A device with a prepared network. Everything that a tool does on it takes the device's time.
 pub(crate) struct Board<'a> {
     pub(crate) subject: &'a Subject,
     device: SimDevice,
     executor: Box<dyn Executor>,
-    counter: Option<(usize, Box<dyn Meter>)>,
+    counter: Option<Counter>,
 }
 
 impl<'a> Board<'a> {
@@ -78,8 +97,12 @@ impl<'a> Board<'a> {
             .backend()
             .prepare(&subject.network, &subject.plan, &Tensors::none())
             .map_err(|error| error.to_string())?;
-        let counter = subject.sensors(SensorKind::Energy).next().map(|(index, _)| index);
-        let counter = counter.and_then(|index| Some((index, device.meters().into_iter().nth(index)?.meter?)));
+        let counter = subject.sensors(SensorKind::Energy).next().map(|(sensor, parameters)| Counter {
+            sensor,
+            range: parameters.wraps_at_j,
+            last: 0.0,
+            wrapped: 0.0,
+        });
         Ok(Self { subject, device, executor, counter })
     }
 
@@ -94,7 +117,15 @@ impl<'a> Board<'a> {
     }
 
     /// Sleeps.
-    pub(crate) fn rest(&self, seconds: f64) {
+    pub(crate) fn rest(&mut self, seconds: f64) {
+        let until = self.now() + seconds;
+        while self.now() < until {
+            self.sleep((until - self.now()).min(WATCH));
+            self.watch_counter();
+        }
+    }
+
+    fn sleep(&self, seconds: f64) {
         let clock = self.device.clock();
         clock.sleep_until(clock.now() + Seconds::new(seconds));
     }
@@ -137,6 +168,7 @@ impl<'a> Board<'a> {
                     let burst = ((every.min(BURST) / each) as u64).clamp(1, left);
                     self.step(step, burst)?;
                     look(self);
+                    self.watch_counter();
                     left -= burst;
                 }
                 Work::Pass => {
@@ -144,6 +176,7 @@ impl<'a> Board<'a> {
                         self.step(step, 1)?;
                         look(self);
                     }
+                    self.watch_counter();
                     left -= 1;
                 }
             }
@@ -175,19 +208,21 @@ impl<'a> Board<'a> {
 
     /// Position of the energy counter.
     pub(crate) fn counter_index(&self) -> Result<usize, String> {
-        self.counter.as_ref().map(|(index, _)| *index).ok_or("no energy counter".to_string())
+        self.counter.as_ref().map(|counter| counter.sensor).ok_or("no energy counter".to_string())
     }
 
-    /// Waits for all work and reads the energy counter, its wraps undone: joules since its first reading.
+    /// Waits for all work and reads the energy counter, its wraps undone.
     pub(crate) fn counter(&mut self) -> Result<f64, String> {
         self.sync()?;
-        let now = self.device.clock().now();
-        let (_, meter) = self.counter.as_mut().ok_or("no energy counter")?;
-        match meter.read(now) {
-            Ok(joules) => Ok(joules.value()),
-            Err(
-                ReadError::Retry(why) | ReadError::Lost(why) | ReadError::Fatal(why) | ReadError::Gone(why),
-            ) => Err(why),
+        let raw = self.query(self.counter_index()?);
+        self.counter.as_mut().map(|counter| counter.unwrapped(raw)).ok_or("no energy counter".to_string())
+    }
+
+    /// A process beside the tool looks often enough that no wrap is missed, as Zeus's does; counters that never wrap
+    /// have none.
+    fn watch_counter(&mut self) {
+        if let Some(counter) = self.counter.as_mut().filter(|counter| counter.range.is_some()) {
+            counter.unwrapped(self.device.glance(counter.sensor));
         }
     }
 
@@ -204,7 +239,7 @@ impl<'a> Board<'a> {
     pub(crate) fn query(&self, sensor: usize) -> f64 {
         let begin = self.now();
         let value = self.device.query(sensor);
-        self.rest((begin + FASTEST_QUERY - self.now()).max(0.0));
+        self.sleep((begin + FASTEST_QUERY - self.now()).max(0.0));
         value
     }
 

@@ -39,6 +39,10 @@ pub(crate) fn score(subject: &Subject, answer: &Answer, basis: Basis) -> Score {
     };
     let relative = |step: &usize| Some((answer.layers[*step]?, truth(*step)));
     let told: Vec<(Value, f64)> = judged.iter().filter_map(relative).collect();
+    // Where all layers are silent there are no shares either.
+    let error = |(value, truth): &(Value, f64)| {
+        if value.joules != 0.0 { (value.joules * scale / truth - 1.0).abs() } else { 1.0 }
+    };
     let mut half_widths = Vec::new();
     let mut covered = 0;
     // An interval of joules says nothing of shares.
@@ -51,7 +55,7 @@ pub(crate) fn score(subject: &Subject, answer: &Answer, basis: Basis) -> Score {
     let closure = |pass: Value| (sum + answer.gaps - pass.joules).abs() / pass.joules;
     let pass_error = |pass: Value| pass.joules / subject.pass_joules(answer.sensor) - 1.0;
     Score {
-        errors: told.iter().map(|(value, truth)| (value.joules * scale / truth - 1.0).abs()).collect(),
+        errors: told.iter().map(error).collect(),
         half_widths,
         covered,
         layers: judged.len(),

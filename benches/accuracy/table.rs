@@ -73,6 +73,7 @@ pub(crate) fn percent(ratio: Option<f64>) -> String {
         return "–".to_string();
     };
     match percent.abs() {
+        x if x >= 1000.0 => "> 1000 %".to_string(),
         x if x >= 9.95 => format!("{percent:.0} %"),
         x if x >= 0.995 => format!("{percent:.1} %"),
         x if x >= 0.005 => format!("{percent:.2} %"),
