@@ -118,9 +118,10 @@ impl<'a> Board<'a> {
 
     /// Sleeps.
     pub(crate) fn rest(&mut self, seconds: f64) {
-        let until = self.now() + seconds;
-        while self.now() < until {
-            self.sleep((until - self.now()).min(WATCH));
+        // Counted, because the clock's nanoseconds may never reach a sum of floats exactly.
+        let naps = (seconds / WATCH).ceil().max(1.0);
+        for _ in 0..naps as u64 {
+            self.sleep(seconds / naps);
             self.watch_counter();
         }
     }
