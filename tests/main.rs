@@ -21,4 +21,8 @@ mod powercap;
 mod sampling;
 mod schema;
 mod sim;
+mod sim_boards;
+mod sim_files;
+mod stand_in_nvml;
+mod stand_ins;
 mod support;

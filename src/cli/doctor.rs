@@ -100,7 +100,8 @@ impl Diagnosis {
         let mut page = Page::default();
         page.line("Devices");
         page.line(&format!("  cpu: works, {} threads", self.quiet.processors));
-        page.line(&format!("  simulated, to try methods and never hardware: {}", simulated().join(", ")));
+        page.line("  sim: works, SIMULATED only");
+        page.entry("models", &simulated().join(", "));
         page.line("\nMeters, best first");
         for meter in &self.meters {
             self.meter(&mut page, meter);

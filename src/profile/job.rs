@@ -147,7 +147,7 @@ pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, Pr
     let unfinished = output::unfinished_run(&dir, options.force)?;
     let recording = prepared.record(options, &dir, unfinished, hooks)?;
     let report = run_report(&recording.trace);
-    let truth = prepared.truth(options);
+    let truth = prepared.truth(options, &recording.trace);
     let unwritten = output::write_report(&dir, &report, Some(&recording.trace))
         .and_then(|()| truth.map_or(Ok(()), |truth| output::write_truth(&dir, &truth)))
         .err();
@@ -164,7 +164,8 @@ pub fn measure(options: &ProfileOptions, stop: &dyn Fn() -> bool) -> Result<Meas
     let dir = output::temporary_directory()?;
     let hooks = Hooks { say: &mut |_| {}, progress: &mut |_, _, _| {}, stop };
     let recording = prepared.record(options, dir.path(), None, hooks)?;
-    Ok(Measured { recording, truth: prepared.truth(options) })
+    let truth = prepared.truth(options, &recording.trace);
+    Ok(Measured { recording, truth })
 }
 
 /// A network that is ready to be run.
@@ -195,8 +196,9 @@ impl Prepared {
     }
 
     /// What a simulated device's sensors cannot see.
-    fn truth(&self, options: &ProfileOptions) -> Option<Truth> {
-        Some(Truth::of(&self.network, &self.plan, options.device.simulated()?))
+    fn truth(&self, options: &ProfileOptions, trace: &Trace) -> Option<Truth> {
+        let meter = &trace.header.meters[trace.header.primary_meter].id;
+        Some(Truth::of(&self.network, &self.plan, options.device.simulated()?, meter))
     }
 
     /// Measures into a directory, going on with an unfinished recording.

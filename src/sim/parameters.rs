@@ -2,11 +2,10 @@
 //!
 //! All quantities are in SI units, as the endings of the keys say.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// A simulated device. Read with [`DeviceParameters::parse`], which checks every value.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeviceParameters {
     /// The device's name, as reports show it.
     pub name: String,
@@ -26,8 +25,7 @@ pub struct DeviceParameters {
 
 /// Roofline of the device at its reference clock (Williams et al. 2009, 10.1145/1498765.1498785), with what keeps
 /// layers below it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Speed {
     /// Peak multiply-add rate in operations per second.
     pub peak_flops_per_s: f64,
@@ -55,8 +53,7 @@ pub struct Speed {
 }
 
 /// Energy of work at the reference clock, above the static power.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WorkEnergy {
     /// Joules of one operation of conv and linear.
     pub flop_j: f64,
@@ -71,8 +68,7 @@ pub struct WorkEnergy {
 }
 
 /// Power without work, and the limit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Power {
     /// Before any work, and long after it.
     pub idle_w: f64,
@@ -91,7 +87,7 @@ pub struct Power {
 }
 
 /// How the power falls from active idle to idle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tail {
     /// At once.
@@ -101,8 +97,7 @@ pub enum Tail {
 }
 
 /// One thermal mass, and leakage that grows linearly with its temperature.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Thermal {
     /// Temperature of the cooling air in degrees Celsius.
     pub ambient_c: f64,
@@ -117,8 +112,7 @@ pub struct Thermal {
 }
 
 /// The clock under load. Dynamic energy goes with the square of the voltage, which is a straight line of the clock.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Clocking {
     /// The clock that `speed` and `energy` hold at, and that the device settles at.
     pub reference_mhz: f64,
@@ -135,8 +129,7 @@ pub struct Clocking {
 }
 
 /// One reading of the device, with what stands between the true power and it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SensorParameters {
     /// Its name on the command line: `sim`, `sim-instant`, `sim-average`, `sim:dram`…
     pub id: String,
@@ -178,7 +171,7 @@ pub struct SensorParameters {
 }
 
 /// What a sensor reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SensorKind {
     /// Joules since the start.
@@ -188,7 +181,7 @@ pub enum SensorKind {
 }
 
 /// A part of the device's power.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Domain {
     /// All of it.
@@ -200,8 +193,8 @@ pub enum Domain {
 }
 
 /// A counter that cannot be believed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Fault {
     /// It stands still from some time on.
     Stuck {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::stats::Rng;
+use crate::stats::{Rng, fingerprint};
 
 use super::curve::EnergyCurve;
 use super::parameters::{Fault, SensorKind, SensorParameters};
@@ -30,7 +30,6 @@ struct Update {
 struct Schedule {
     first: f64,
     drawn: u64,
-    published: f64,
     random: Rng,
 }
 
@@ -42,9 +41,8 @@ impl Schedule {
         let jitter = (jitter_s * self.random.normal()).clamp(-largest, largest);
         let at = self.first + self.drawn as f64 * period + jitter;
         self.drawn += 1;
-        // What was seen earlier is never published later.
-        self.published = self.published.max(at + between(delay_s, &mut self.random));
-        Update { at, published: self.published, missed: self.random.uniform() < missed }
+        let published = at + between(delay_s, &mut self.random);
+        Update { at, published, missed: self.random.uniform() < missed }
     }
 }
 
@@ -82,7 +80,7 @@ pub struct Sensor {
     /// What a counter has counted, and until when.
     total_j: f64,
     counted_until: f64,
-    /// Updates on their way, with the time of publication.
+    /// Updates on their way, with the time of publication; none overtakes the one before it.
     pending: VecDeque<(f64, f64)>,
     /// Joules or watts as last published, before they are cut to steps.
     published: f64,
@@ -104,12 +102,7 @@ impl Sensor {
     /// A sensor that looks for the first time at `first_update_s` (but for jitter), which is also its device's start.
     /// Until that look is published it shows zero; a counter's first look counts the period before it.
     pub fn with_phase(parameters: &SensorParameters, seed: u64, first_update_s: f64) -> Self {
-        let mut schedule = Schedule {
-            first: first_update_s,
-            drawn: 0,
-            published: f64::NEG_INFINITY,
-            random: stream(parameters, seed, 1),
-        };
+        let mut schedule = Schedule { first: first_update_s, drawn: 0, random: stream(parameters, seed, 1) };
         let next = schedule.next(parameters);
         Self {
             start: first_update_s,
@@ -237,12 +230,7 @@ impl Sensor {
 
 /// Random numbers of one sensor for one purpose.
 fn stream(parameters: &SensorParameters, seed: u64, purpose: u64) -> Rng {
-    // FNV-1a (Fowler, Noll, Vo) tells the ids apart.
-    let of_id = parameters
-        .id
-        .bytes()
-        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3_u64));
-    Rng::stream(seed, of_id.wrapping_add(purpose))
+    Rng::stream(seed, fingerprint(&parameters.id).wrapping_add(purpose))
 }
 
 fn between([least, most]: [f64; 2], random: &mut Rng) -> f64 {
@@ -485,14 +473,14 @@ mod tests {
         (1..=n).for_each(|k| curve.push(k as f64 * 0.1, k as f64, 0.0));
         let power = missing(SensorKind::Power, Some(0.05));
         let seen = readings(&mut sensor(&power), &curve, after_updates(0.1, n));
-        let kept = seen.windows(2).filter(|w| w[1] == w[0]).count() as f64 / n as f64;
+        let kept = seen.windows(2).filter(|w| w[1] - w[0] < 0.5).count() as f64 / n as f64;
         assert!((kept - 0.25).abs() < 4.0 * (0.25 * 0.75 / n as f64).sqrt(), "{kept} were missed");
         assert!(seen.iter().enumerate().all(|(k, watts)| *watts < k as f64 + 1.0 + 1e-6));
         // A full counter that updates has the truth; one that misses has what it had.
         let joules = readings(&mut sensor(&missing(SensorKind::Energy, None)), &curve, after_updates(0.1, n));
         for (k, pair) in joules.windows(2).enumerate() {
             let truth = curve.joules(BOARD, (k + 2) as f64 * 0.1);
-            assert!(pair[1] == pair[0] || (pair[1] - truth).abs() < 1e-3, "update {k}: {pair:?}, {truth} J");
+            assert!(pair[1] <= pair[0] || (pair[1] - truth).abs() < 1e-3, "update {k}: {pair:?}, {truth} J");
         }
         // A part-time counter takes the next window's power for all of the longer time.
         let part = missing(SensorKind::Energy, Some(0.05));
@@ -500,7 +488,7 @@ mod tests {
         let mut since = 0;
         for (k, pair) in joules.windows(2).enumerate() {
             since += 1;
-            if pair[1] != pair[0] {
+            if pair[1] > pair[0] {
                 let expected = (k + 2) as f64 * 0.1 * f64::from(since);
                 let before = std::mem::take(&mut since);
                 // The first update may have been missed too.
@@ -597,9 +585,9 @@ mod tests {
         };
         let mut sensor = sensor(&parameters);
         let times: Vec<f64> = (0..100_000).map(|_| sensor.query_time()).collect();
-        let slow = times.iter().filter(|t| **t == 0.005).count() as f64 / 1e5;
+        let slow = times.iter().filter(|t| **t >= 0.005).count() as f64 / 1e5;
         assert!((slow - 0.01).abs() < 4.0 * (0.01 * 0.99 / 1e5_f64).sqrt(), "{slow} are slow");
-        assert!(times.iter().all(|t| *t == 0.005 || (0.000_02..0.000_5).contains(t)));
+        assert!(times.iter().all(|t| (0.000_02..0.000_5).contains(t) || (*t - 0.005).abs() < 1e-12));
     }
 
     #[test]

@@ -2,14 +2,12 @@
 
 use crate::network::Network;
 use crate::plan::{BufferId, Plan, Step};
-use crate::stats::Rng;
+use crate::stats::{Rng, fingerprint};
 
 use super::parameters::{DeviceParameters, Speed, WorkEnergy};
 
 /// Bytes of an f32 element.
 const ELEMENT: f64 = 4.0;
-/// Smallest and largest share of the peak that the spread may leave a kind of work.
-const EFFICIENCIES: [f64; 2] = [0.02, 1.0];
 
 /// Operations and tensors of one step, for the whole batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,13 +82,7 @@ impl Work {
 fn efficiency(device: &DeviceParameters, signature: &str) -> f64 {
     let mut rng = Rng::stream(fingerprint(&device.name), fingerprint(signature));
     let factor = (device.speed.efficiency_spread * rng.normal()).exp();
-    (device.speed.efficiency * factor).clamp(EFFICIENCIES[0], EFFICIENCIES[1])
-}
-
-/// FNV-1a (Fowler, Noll, Vo; RFC 9923): the same on every machine and in every version.
-fn fingerprint(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    (device.speed.efficiency * factor).min(1.0)
 }
 
 /// What the last cache holds, by reuse distance: a tensor is found as far as it and what has passed since its last
@@ -100,22 +92,31 @@ pub(super) struct Cache {
     bytes: f64,
     /// Bytes that have passed so far.
     passed: f64,
-    /// For each buffer, and for the weights of each step: `passed` after its last use.
-    buffers: Vec<f64>,
-    weights: Vec<f64>,
+    /// For each buffer, and for the weights of each step.
+    buffers: Vec<LastUse>,
+    weights: Vec<LastUse>,
 }
+
+/// When a tensor was used last.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct LastUse {
+    /// [`Cache::passed`] after it.
+    passed: f64,
+    bytes: f64,
+}
+
+const NEVER: LastUse = LastUse { passed: f64::NEG_INFINITY, bytes: 0.0 };
 
 impl Cache {
     /// An empty cache.
     pub(super) fn new(bytes: f64, buffers: usize, steps: usize) -> Self {
-        let never = f64::NEG_INFINITY;
-        Self { bytes, passed: 0.0, buffers: vec![never; buffers], weights: vec![never; steps] }
+        Self { bytes, passed: 0.0, buffers: vec![NEVER; buffers], weights: vec![NEVER; steps] }
     }
 
     /// Forgets everything, as after a rotation of buffers past the cache's size.
     pub(super) fn flush(&mut self) {
-        self.buffers.fill(f64::NEG_INFINITY);
-        self.weights.fill(f64::NEG_INFINITY);
+        self.buffers.fill(NEVER);
+        self.weights.fill(NEVER);
     }
 
     /// One execution of a step.
@@ -133,12 +134,12 @@ impl Cache {
 
 /// Uses a tensor; the bytes of it that memory moves. What is written stays in the cache until it is pushed out, so
 /// a write costs memory as much as a read: the part that does not fit.
-fn touch(passed: &mut f64, last: &mut f64, bytes: f64, capacity: f64) -> f64 {
-    let since = *passed - *last;
-    let found = if bytes > 0.0 { ((capacity - since) / bytes).clamp(0.0, 1.0) } else { 1.0 };
+fn touch(passed: &mut f64, last: &mut LastUse, bytes: f64, capacity: f64) -> f64 {
+    let fits = (capacity - (*passed - last.passed)).max(0.0);
+    let found = fits.min(last.bytes).min(bytes);
     *passed += bytes;
-    *last = *passed;
-    bytes * (1.0 - found)
+    *last = LastUse { passed: *passed, bytes };
+    bytes - found
 }
 
 #[cfg(test)]
@@ -164,8 +165,8 @@ mod tests {
         let works = works(&device, 2);
         // 2 items x 144 outputs; 9 taps of 2 operations each, and a bias.
         assert_eq!((works[0].flops, works[0].elementwise_flops), (2.0 * 144.0 * 18.0, 288.0));
-        assert_eq!(works[0].occupancy, 0.5);
-        assert_eq!(works[0].weight_bytes, (36.0 + 4.0) * 4.0);
+        assert_relative_eq!(works[0].occupancy, 0.5);
+        assert_relative_eq!(works[0].weight_bytes, (36.0 + 4.0) * 4.0);
         assert_eq!((works[0].reads[0].1, works[0].writes.1), (2.0 * 64.0 * 4.0, 288.0 * 4.0));
         assert_eq!((works[1].flops, works[1].elementwise_flops, works[1].weight_bytes), (0.0, 288.0, 0.0));
     }
@@ -255,5 +256,10 @@ mod tests {
         cache.pass(0, &work);
         let traffic = cache.pass(0, &work);
         assert_relative_eq!(traffic.memory, 30.0 + 30.0 + 20.0);
+        // Of a buffer that held 60 bytes no more is found, however much of it is read.
+        let mut cache = Cache::new(1000.0, 2, 1);
+        cache.pass(0, &work);
+        let reader = Work { weight_bytes: 0.0, reads: vec![(1, 500.0)], writes: (0, 0.0), ..work };
+        assert_relative_eq!(cache.pass(0, &reader).memory, 440.0);
     }
 }

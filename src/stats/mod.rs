@@ -4,4 +4,4 @@ mod estimate;
 mod rng;
 
 pub use estimate::{Estimate, Uncertain};
-pub use rng::Rng;
+pub use rng::{Rng, fingerprint};

@@ -47,6 +47,13 @@ impl Rng {
     }
 }
 
+/// A number for a name, to draw from a stream of its own: FNV-1a with 64 bits (Fowler, Noll, Vo), the same on every
+/// machine and in every version.
+pub fn fingerprint(name: &str) -> u64 {
+    name.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +64,14 @@ mod tests {
             |seed| (0..4).map(|_| 0).scan(Rng::new(seed), |r, _: i32| Some(r.number())).collect::<Vec<_>>();
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
+    }
+
+    /// Test vectors of the FNV reference page (isthe.com/chongo/tech/comp/fnv).
+    #[test]
+    fn fingerprints_are_those_of_the_reference() {
+        assert_eq!(fingerprint(""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fingerprint("a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fingerprint("foobar"), 0x8594_4171_f739_67e8);
     }
 
     #[test]

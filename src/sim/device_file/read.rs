@@ -196,11 +196,11 @@ fn check_order_of_updates(table: &mut Section<'_>, sensor: &SensorParameters) {
         period / 8.0
     );
     table.require("jitter_s", jitter <= period, &expected);
-    let left = period - jitter;
     let expected = format!(
-        "numbers at most {left} apart, which jitter leaves of the update period, as updates would overtake each other"
+        "numbers that are, with eight times the jitter, at most the update period {period} apart, as updates would \
+         overtake each other"
     );
-    table.require("delay_s", sensor.delay_s[1] - sensor.delay_s[0] <= left, &expected);
+    table.require("delay_s", sensor.delay_s[1] - sensor.delay_s[0] <= period - jitter, &expected);
 }
 
 fn fault(table: &mut Section<'_>) -> Fault {

@@ -1,7 +1,8 @@
 //! A table of a device file, read key by key.
 //!
 //! Reading goes on after a mistake, with a value that is not used, so that a table's list of keys is complete
-//! when it is closed: only then is it known which of its keys mean nothing.
+//! when it is closed: only then is it known which of its keys mean nothing. What follows from a mistake is found
+//! after it, and only the first finding is reported.
 
 use std::ops::{Bound, RangeBounds};
 
@@ -100,8 +101,7 @@ impl<'a> Section<'a> {
         let pair = items.map_or([f64::NAN; 2], |items| {
             items.map(|item| self.number_of(key, item, &range, &each).unwrap_or(f64::NAN))
         });
-        // Where a number is missing, that is the finding.
-        self.require(key, pair.contains(&f64::NAN) || !(pair[0] > pair[1]), "the smaller number first");
+        self.require(key, pair[0] <= pair[1], "the smaller number first");
         pair
     }
 
