@@ -30,7 +30,8 @@ impl Subject {
         let network = network::read(file, &[]).map_err(|error| error.to_string())?;
         let options = PlanOptions { batch, keep_all: false, fuse: false };
         let plan = Plan::new(&network, &options).map_err(|error| error.to_string())?;
-        let truth = Truth::of(&network, &plan, device);
+        let meter = device.sensor.first().map_or("", |sensor| &sensor.id);
+        let truth = Truth::of(&network, &plan, device, meter);
         Ok(Self {
             device_name: device_name.to_string(),
             device: device.clone(),
