@@ -5,6 +5,7 @@
     reason = "clippy allows them in test functions only, and helpers serve tests too"
 )]
 
+mod accuracy;
 mod architecture;
 mod cli;
 mod conformance;

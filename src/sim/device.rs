@@ -108,6 +108,13 @@ impl SimDevice {
         self.0.borrow_mut().query(sensor)
     }
 
+    /// What a sensor shows to another thread while this one's work runs: joules or watts, and none of the device's
+    /// time. Work here is done when its call returns, so this is how a program polls during a kernel: it runs the
+    /// kernel in bursts as long as a query takes, and glances between them.
+    pub fn glance(&self, sensor: usize) -> f64 {
+        self.0.borrow_mut().glance(sensor)
+    }
+
     /// True joules of the board so far, of which only differences mean something: for tests of methods, not for
     /// methods.
     pub fn true_joules(&self) -> f64 {

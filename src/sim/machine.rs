@@ -271,10 +271,15 @@ impl Machine {
         let takes = self.sensors[sensor].query_time();
         // The value is taken in the middle of the call.
         self.rest_until(self.now + takes / 2.0);
-        self.look();
-        let value = self.sensors[sensor].read(self.now);
+        let value = self.glance(sensor);
         self.rest_until(self.now + takes / 2.0);
         value
+    }
+
+    /// What a sensor shows to a thread that asks while the device works: joules or watts.
+    pub(super) fn glance(&mut self, sensor: usize) -> f64 {
+        self.look();
+        self.sensors[sensor].read(self.now)
     }
 
     /// Brings the device to a temperature, as hours of the same work would.
