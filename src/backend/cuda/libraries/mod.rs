@@ -164,6 +164,8 @@ fn first_that_works(kind: LibraryKind, search: &Search, needs: Needs) -> (Librar
                 return (Library { kind, found: Ok(found), passed_over }, Some(opened.loaded));
             }
             Err(NotTaken::NotThere) => {}
+            // Several names may lead to one file.
+            Err(NotTaken::Faulty(path, _)) if passed_over.iter().any(|earlier| earlier.path == path) => {}
             Err(NotTaken::Faulty(path, fault)) => passed_over.push(Refused { path, rule, fault }),
         }
     }

@@ -136,11 +136,9 @@ impl Search {
         if !given.is_empty() {
             return given;
         }
-        let by_name = |name: String| Candidate {
-            numbers: numbers(&name, kind.stem()).unwrap_or_default(),
-            file: PathBuf::from(name),
-            rule: Rule::Loader,
-        };
+        // What such a name leads to is seen only when it is opened.
+        let by_name =
+            |name: String| Candidate { file: PathBuf::from(name), rule: Rule::Loader, numbers: Vec::new() };
         let loader = self.loader.then(|| kind.names_for_cudarc().map(by_name));
         let others = self.others.iter().flat_map(|place| place.candidates(kind));
         loader.into_iter().flatten().chain(others).collect()
@@ -152,8 +150,7 @@ impl Search {
             let folders: Vec<String> = place.folders.iter().map(|f| f.display().to_string()).collect();
             match place.rule {
                 Rule::Common if !folders.is_empty() => folders.join(", "),
-                rule if folders.is_empty() => rule.to_string(),
-                rule => format!("{rule} in {}", folders.join(", ")),
+                rule => rule.to_string(),
             }
         };
         let given = self.given.iter().map(describe);
