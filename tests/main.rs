@@ -8,6 +8,7 @@
 mod architecture;
 mod cli;
 mod conformance;
+mod cuda_libraries;
 mod doctor;
 mod hwmon;
 mod mutation;
