@@ -162,7 +162,8 @@ impl Search {
 impl Place {
     fn candidates(&self, kind: LibraryKind) -> Vec<Candidate> {
         let mut found: Vec<(PathBuf, Candidate)> = Vec::new();
-        for file in self.folders.iter().flat_map(|folder| entries(folder)) {
+        // In a folder the name with the most numbers comes first, so that messages show it and not a link to it.
+        for file in self.folders.iter().flat_map(|folder| entries(folder).into_iter().rev()) {
             let Some(of_name) = name_of(&file).and_then(|name| numbers(name, kind.stem())) else { continue };
             let real = file.canonicalize().unwrap_or_else(|_| file.clone());
             // The name of what a link leads to says more: libcublas.so.12 is libcublas.so.12.8.4.1.
