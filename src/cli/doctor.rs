@@ -111,7 +111,11 @@ impl Diagnosis {
         page.line("Devices");
         page.line(&format!("  cpu: works, {} threads", self.quiet.processors));
         self.cuda.device(&mut page);
-        page.line(&format!("  simulated, to try methods and never hardware: {}", simulated().join(", ")));
+        page.paragraph(
+            2,
+            6,
+            &format!("simulated, to try methods and never hardware: {}", simulated().join(", ")),
+        );
         self.cuda.libraries(&mut page);
         page.line("\nMeters, best first");
         for meter in &self.meters {

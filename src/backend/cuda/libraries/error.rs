@@ -145,15 +145,14 @@ pub(super) fn remedies(kinds: &[LibraryKind], driver: Option<Version>) -> Vec<Re
     };
     // A driver of CUDA 14 or later runs libraries of CUDA 13 as well.
     let cuda = driver.map_or(13, |driver| driver.major.clamp(12, 13));
-    if let Some(command) = pip(cuda) {
-        let mut effect = format!(
-            "installs {} into a Python environment; if that is not the active one, name it with --cuda-path",
-            if kinds.len() == 1 { "it" } else { "the libraries" }
-        );
-        if let (None, Some(older)) = (driver, pip(12)) {
-            effect += &format!(". For drivers older than {DRIVER_FOR_13}: {older}");
-        }
-        remedies.push(Remedy { command: Some(command), effect });
+    let effect = format!(
+        "installs {} into a Python environment; if that is not the active one, name it with --cuda-path",
+        if kinds.len() == 1 { "it" } else { "the libraries" }
+    );
+    remedies.extend(pip(cuda).map(|command| Remedy { command: Some(command), effect }));
+    if driver.is_none() {
+        let effect = format!("the same for drivers older than {DRIVER_FOR_13}");
+        remedies.extend(pip(12).map(|command| Remedy { command: Some(command), effect }));
     }
     remedies
 }
@@ -192,6 +191,6 @@ mod tests {
         let all = remedies(&LibraryKind::ALL, None);
         assert!(all[0].effect.contains("driver, 525.60 or newer"), "{all:?}");
         assert!(all[1].command.as_ref().unwrap().ends_with("nvidia-cudnn-cu13"), "{all:?}");
-        assert!(all[1].effect.contains("nvidia-cudnn-cu12"), "{all:?}");
+        assert!(all[2].command.as_ref().unwrap().ends_with("nvidia-cudnn-cu12"), "{all:?}");
     }
 }
