@@ -116,13 +116,13 @@ impl CudaDiagnosis {
                         String::new()
                     };
                     page.line(&format!("  {kind}: {}{cuda}", found.version));
-                    page.entry("file", &found.path.display().to_string());
+                    page.path("file", &found.path);
                     page.entry("found by", &found.rule.to_string());
                 }
                 Err(LibraryError::Missing) => page.line(&format!("  {kind}: not found")),
                 Err(LibraryError::Refused(refused)) => {
                     page.line(&format!("  {kind}: does not work"));
-                    page.entry("file", &refused.path.display().to_string());
+                    page.path("file", &refused.path);
                     page.entry("found by", &refused.rule.to_string());
                     page.entry("why", &refused.fault.to_string());
                     show(page, self.libraries.remedies(&[kind]));

@@ -1,8 +1,9 @@
 //! Text for a terminal.
 
 use std::fmt::Write;
+use std::path::Path;
 
-/// Text for people, at most 80 columns wide but for commands, which must stay whole.
+/// Text for people, at most 80 columns wide but for commands and paths, which must stay whole.
 #[derive(Default)]
 pub(super) struct Page(pub(super) String);
 
@@ -20,6 +21,12 @@ impl Page {
     /// A named line, wrapped under itself.
     pub(super) fn entry(&mut self, name: &str, text: &str) {
         self.paragraph(6, ENTRY, &format!("{name:<width$}{text}", width = ENTRY - 6));
+    }
+
+    /// A named path, which must stay whole too.
+    pub(super) fn path(&mut self, name: &str, path: &Path) {
+        let width = ENTRY - 6;
+        let _ = writeln!(self.0, "      {name:<width$}{}", path.display());
     }
 
     /// A command on a line of its own, and what it does below it.
