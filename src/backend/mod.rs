@@ -4,6 +4,7 @@
 //! choice of algorithm. [`Executor::launch`] only computes.
 
 pub mod cpu;
+pub mod cuda;
 mod error;
 mod host_memory;
 pub mod reference;

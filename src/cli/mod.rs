@@ -1,8 +1,10 @@
 //! The command line: argument structs, library calls, printing, exit codes.
 
+mod cuda;
 mod doctor;
 mod exit;
 mod inspect;
+mod page;
 mod profile;
 mod progress;
 mod report;

@@ -16,6 +16,7 @@ use crate::run::RecordError;
 use crate::sim::{DeviceParameters, PRESETS};
 use crate::units::Seconds;
 
+use super::cuda::CudaPath;
 use super::exit::{Exit, WrongInput};
 use super::progress::Progress;
 use super::{Format, SysfsRoot, key_value};
@@ -82,6 +83,8 @@ pub(super) struct ProfileArguments {
     top: usize,
     #[command(flatten)]
     sysfs: SysfsRoot,
+    #[command(flatten)]
+    cuda: CudaPath,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -220,6 +223,7 @@ fn device(arguments: &ProfileArguments) -> anyhow::Result<DeviceChoice> {
             Ok(DeviceChoice::Sim { name: name.to_string(), device: Box::new(device) })
         }
         _ if text == "cuda" || text.starts_with("cuda:") => {
+            arguments.cuda.require().with_context(|| format!("--device {text}"))?;
             anyhow::bail!(
                 "--device {text}: this version has no GPU backend; use --device cpu or --device sim:h200"
             )
