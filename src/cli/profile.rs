@@ -223,9 +223,12 @@ fn device(arguments: &ProfileArguments) -> anyhow::Result<DeviceChoice> {
             Ok(DeviceChoice::Sim { name: name.to_string(), device: Box::new(device) })
         }
         _ if text == "cuda" || text.starts_with("cuda:") => {
-            arguments.cuda.require().with_context(|| format!("--device {text}"))?;
+            // What is missing is told as well, but nobody should install it for this version.
+            let needs = arguments.cuda.require().err().map_or(String::new(), |error| {
+                format!("\n  a version with one will need what is missing here: {error:#}")
+            });
             anyhow::bail!(
-                "--device {text}: this version has no GPU backend; use --device cpu or --device sim:h200"
+                "--device {text}: this version has no GPU backend; use --device cpu or --device sim:h200{needs}"
             )
         }
         _ => {
