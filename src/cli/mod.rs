@@ -106,3 +106,11 @@ struct SysfsRoot {
     #[arg(long, value_name = "DIR", default_value = "/sys")]
     sysfs_root: PathBuf,
 }
+
+/// The place of NVIDIA's management library, for other installations and for stand-ins.
+#[derive(Debug, clap::Args)]
+struct NvmlLibrary {
+    /// Reads GPUs through FILE instead of the driver's libnvidia-ml.so.1
+    #[arg(long, value_name = "FILE")]
+    nvml_lib: Option<PathBuf>,
+}
