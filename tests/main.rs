@@ -12,6 +12,7 @@ mod doctor;
 mod hwmon;
 mod mutation;
 mod networks;
+mod nvml;
 mod onnx;
 mod perf;
 mod pictures;

@@ -186,3 +186,63 @@ fn warnings(candidate: &MeterCandidate, device: &Part) -> Vec<Warning> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Instant;
+    use crate::meter::interface::{ReadError, record};
+    use crate::units::Joules;
+
+    struct Still;
+
+    impl Meter for Still {
+        fn read(&mut self, _now: Instant) -> Result<Joules, ReadError> {
+            Ok(Joules::ZERO)
+        }
+    }
+
+    fn candidates() -> Vec<MeterCandidate> {
+        let gpu = |uuid: &str| Part::Gpu(uuid.to_string());
+        let of = [
+            ("rapl-perf", MeterKind::Counter, Part::Cpu),
+            ("nvml", MeterKind::Counter, gpu("a")),
+            ("nvml-instant", MeterKind::Power, gpu("a")),
+            ("nvml@1", MeterKind::Counter, gpu("b")),
+            ("hwmon", MeterKind::Power, Part::Machine),
+        ];
+        let candidate = |(id, kind, part)| {
+            let mut candidate = MeterCandidate::working(record(id, "scope", kind), Box::new(Still));
+            candidate.part = part;
+            candidate
+        };
+        of.map(candidate).into()
+    }
+
+    fn auto(without: &[&str], device: &Part) -> Vec<String> {
+        let mut candidates = candidates();
+        candidates.retain(|c| !without.contains(&c.record.id.as_str()));
+        let chosen = choose(candidates, &MeterChoice::Auto, device).unwrap();
+        assert!(chosen.warnings.is_empty(), "{:?}", chosen.warnings);
+        chosen.meters.iter().map(|(index, _)| chosen.records[*index].id.clone()).collect()
+    }
+
+    #[test]
+    fn auto_takes_what_sees_the_device_and_no_other_gpu_beside_it() {
+        assert_eq!(auto(&[], &Part::Cpu), ["rapl-perf"]);
+        assert_eq!(auto(&["rapl-perf"], &Part::Cpu), ["hwmon"]);
+        assert_eq!(auto(&[], &Part::Gpu("a".to_string())), ["nvml"]);
+        assert_eq!(auto(&[], &Part::Gpu("b".to_string())), ["nvml@1"]);
+        assert_eq!(auto(&["nvml", "nvml-instant"], &Part::Gpu("a".to_string())), ["hwmon"]);
+        let nothing = choose(candidates(), &MeterChoice::Auto, &Part::Gpu("c".to_string())).unwrap();
+        assert_eq!(nothing.primary().id, "hwmon");
+    }
+
+    #[test]
+    fn a_named_meter_that_does_not_see_the_device_is_used_with_a_warning() {
+        let chosen = choose(candidates(), &MeterChoice::parse("nvml"), &Part::Cpu).unwrap();
+        assert_eq!(chosen.primary().id, "nvml");
+        let [warning] = &chosen.warnings[..] else { panic!("{:?}", chosen.warnings) };
+        assert!(warning.code == "scope" && warning.text.contains("they run on the CPU"), "{warning:?}");
+    }
+}

@@ -33,8 +33,8 @@ pub const NVML_INSTANT_ID: &str = "nvml-instant";
 /// Command-line name of the power averaged over a second; that of the memory alone is `nvml-average:memory`.
 pub const NVML_AVERAGE_ID: &str = "nvml-average";
 
-/// Boards differ by this from an external meter, each by an amount of its own that stays (SC24: factors of 0.87 to
-/// 1.11, most within 5 %).
+/// Boards differ by this from an external meter, each by a factor of its own that stays (SC24: 0.87 to 1.05, most
+/// within 5 %).
 const BOARD_ERROR: f64 = 0.05;
 /// The average is that of a second, and shows it half a second late (SC24, H100).
 const AVERAGE_LAG: Seconds = Seconds::new(1.5);
