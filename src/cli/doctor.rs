@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::clock::MonotonicClock;
-use crate::meter::nvml::{Among, GpuSelector, nvml_meters};
+use crate::meter::nvml::{Among, GpuSelector, NVML_ID, nvml_meters};
 use crate::meter::{Host, MODELLED_ID, Mend, MeterCandidate, Part, automatic_primary, host_meters, mends};
 use crate::report::si;
 use crate::run::{Quietness, Surroundings};
@@ -108,7 +108,15 @@ impl Diagnosis {
         page.line(&format!("  simulated, to try methods and never hardware: {}", simulated().join(", ")));
         page.line("\nMeters, best first");
         let same = |a: &MeterCandidate, b: &MeterCandidate| a.refusal.is_some() && a.refusal == b.refusal;
-        for meters in self.meters.chunk_by(same) {
+        let of_gpus = self.meters.iter().position(|meter| meter.record.id.starts_with(NVML_ID));
+        let (of_host, of_gpus) = self.meters.split_at(of_gpus.unwrap_or(self.meters.len()));
+        for meters in of_host.chunk_by(same) {
+            self.meters(&mut page, meters);
+        }
+        if !of_gpus.is_empty() {
+            page.line("\nMeters of GPUs");
+        }
+        for meters in of_gpus.chunk_by(same) {
             self.meters(&mut page, meters);
         }
         match self.automatic() {
