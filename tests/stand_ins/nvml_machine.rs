@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use layerjoule::clock::{Clock, Instant, MonotonicClock};
-use layerjoule::sim::{DeviceParameters, EnergyCurve as _, History, Sensor};
+use layerjoule::sim::{DeviceParameters, History, Sensor};
 use layerjoule::units::Seconds;
 use sha2::{Digest, Sha256};
 
