@@ -8,7 +8,7 @@ use layerjoule::meter::nvml::{Among, Gpu, GpuSelector, GpuWatch, NvmlLibrary, nv
 use layerjoule::meter::{Cause, MeterCandidate, MeterChoice, Part, ReadError, choose};
 use layerjoule::sim::{DeviceParameters, Fault};
 use layerjoule::trace::{Coverage, MeterStatus};
-use layerjoule::units::Seconds;
+use layerjoule::units::{Seconds, Watts};
 
 use crate::stand_ins::{StandIn, exact, nvml_library};
 use crate::support::program::{layerjoule, shared};
@@ -172,7 +172,7 @@ fn a_boards_condition_is_what_its_parameters_say() {
     assert_eq!(watch.celsius(), Some([33.0, 70.0]));
     assert!(begin.throttled_by.is_empty(), "an idle board is not throttled");
     assert_eq!(watch.throttled_by(), ["power limit"]);
-    assert_eq!(end.power_limit.unwrap().value(), 700.0);
+    assert_eq!(end.power_limit, Some(Watts::new(700.0)));
     assert_eq!(end.sm_mhz, Some(device.clock.reference_mhz.round()));
     assert_eq!(end.memory_mhz, None, "what a board does not tell is unknown");
     let settings = gpu.settings();
@@ -182,7 +182,7 @@ fn a_boards_condition_is_what_its_parameters_say() {
     let samples = gpu.power_samples(None).unwrap();
     let last = samples[samples.len() - 1];
     assert!(samples.windows(2).all(|pair| pair[0].unix < pair[1].unix));
-    assert_eq!(samples[0].power.value(), device.power.idle_w);
+    assert_eq!(samples[0].power, Watts::new(device.power.idle_w));
     // Nothing but what is newer.
     let newer = gpu.power_samples(Some(last.unix)).unwrap();
     assert!(newer.iter().all(|sample| sample.unix > last.unix), "{newer:?}");

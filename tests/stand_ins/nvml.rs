@@ -415,15 +415,17 @@ pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
     };
     // SAFETY: as above.
     unsafe { count.write(pids.len() as c_uint) };
-    if pids.len() > room || (infos.is_null() && !pids.is_empty()) {
+    if pids.is_empty() {
+        return SUCCESS;
+    }
+    if pids.len() > room || infos.is_null() {
         return INSUFFICIENT_SIZE;
     }
     const NONE: c_uint = c_uint::MAX;
-    for (at, pid) in pids.into_iter().enumerate() {
-        let info = ProcessInfo { pid, memory: 1 << 30, gpu_instance: NONE, compute_instance: NONE };
-        // SAFETY: the caller promises room for as many as `count` said.
-        unsafe { infos.add(at).write(info) };
-    }
+    let info = |pid| ProcessInfo { pid, memory: 1 << 30, gpu_instance: NONE, compute_instance: NONE };
+    let found: Vec<ProcessInfo> = pids.into_iter().map(info).collect();
+    // SAFETY: the caller promises room for as many as `count` said.
+    unsafe { infos.copy_from_nonoverlapping(found.as_ptr(), found.len()) };
     SUCCESS
 }
 
@@ -507,10 +509,8 @@ pub unsafe extern "C" fn nvmlDeviceGetSamples(
     // SAFETY: as above.
     let room = unsafe { count.read() } as usize;
     let given = found.len().min(room);
-    for (at, sample) in found.into_iter().take(room).enumerate() {
-        // SAFETY: the caller promises room for as many as `count` said.
-        unsafe { samples.add(at).write(sample) };
-    }
+    // SAFETY: the caller promises room for as many as `count` said.
+    unsafe { samples.copy_from_nonoverlapping(found.as_ptr(), given) };
     // SAFETY: as above.
     unsafe { count.write(given as c_uint) };
     SUCCESS
