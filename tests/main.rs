@@ -5,9 +5,11 @@
     reason = "clippy allows them in test functions only, and helpers serve tests too"
 )]
 
+mod accuracy;
 mod architecture;
 mod cli;
 mod conformance;
+mod cuda_libraries;
 mod doctor;
 mod hwmon;
 mod mutation;

@@ -61,7 +61,7 @@ fn a_board_has_its_meters_with_scope_period_and_what_they_see() {
     assert_eq!(instant.record.coverage, Some(Coverage::PartTime));
     assert!(instant.record.reason.as_deref().unwrap().contains("with their times"), "{:?}", instant.record);
     // A second's mean, half a second late.
-    assert_eq!(find(&mut meters, "nvml-average").lag, Some(Seconds::new(1.5)));
+    assert_eq!(find(&mut meters, "nvml-average").record.lag_s, Some(Seconds::new(1.5)));
     assert_eq!(find(&mut meters, "nvml-average:memory").record.scope, "GPU 0 (simulated H200 SXM): memory");
 }
 

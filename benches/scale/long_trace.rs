@@ -108,6 +108,7 @@ fn header() -> Header {
         status: MeterStatus::Measured,
         reason: None,
         update_period_s: Some(Seconds::new(1e-3)),
+        lag_s: None,
         coverage: None,
         systematic_relative: None,
     };

@@ -4,6 +4,7 @@
 //! choice of algorithm. [`Executor::launch`] only computes.
 
 pub mod cpu;
+pub mod cuda;
 mod error;
 mod host_memory;
 pub mod reference;
@@ -22,6 +23,8 @@ pub struct BackendInfo {
     pub kind: &'static str,
     /// The device's name as it gives it.
     pub name: String,
+    /// Its unique identifier, where it has one.
+    pub uuid: Option<String>,
     /// The library or engine that computes, with its version.
     pub engine: String,
     /// Worker threads.

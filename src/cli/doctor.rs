@@ -1,6 +1,5 @@
 //! `layerjoule doctor`
 
-use std::fmt::Write;
 use std::path::Path;
 
 use clap::Args;
@@ -14,7 +13,9 @@ use crate::run::{Quietness, Surroundings};
 use crate::sim::PRESETS;
 use crate::trace::{MeterKind, MeterStatus};
 
+use super::cuda::{CudaDiagnosis, CudaPath};
 use super::exit::Exit;
+use super::page::Page;
 use super::{NvmlLibrary, SysfsRoot};
 
 /// Arguments of `doctor`.
@@ -28,18 +29,21 @@ pub(super) struct DoctorArguments {
     sysfs: SysfsRoot,
     #[command(flatten)]
     nvml: NvmlLibrary,
+    #[command(flatten)]
+    cuda: CudaPath,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum DoctorFormat {
     /// For people
     Table,
-    /// The `meters` block of the run file with what mends each, and what disturbs this host
+    /// The `meters` block of the run file with what mends each, libraries, and what disturbs this host
     Json,
 }
 
 /// What was found.
 struct Diagnosis {
+    cuda: CudaDiagnosis,
     meters: Vec<MeterCandidate>,
     host: Host,
     quiet: Quietness,
@@ -51,10 +55,11 @@ pub(super) fn run(arguments: &DoctorArguments) -> anyhow::Result<Exit> {
     let at = Surroundings { sysfs_root: root.clone(), ..Surroundings::default() };
     // First, while nothing of ours runs.
     let quiet = Quietness::watch(&at, &clock);
+    let cuda = CudaDiagnosis::of(&arguments.cuda, root)?;
     let mut meters = host_meters(root, &clock);
     let library = arguments.nvml.nvml_lib.as_deref();
     meters.extend(nvml_meters(library, &GpuSelector::Index(0), Among::All, &clock));
-    let diagnosis = Diagnosis { quiet, meters, host: Host::read(Path::new("/proc")) };
+    let diagnosis = Diagnosis { cuda, quiet, meters, host: Host::read(Path::new("/proc")) };
     match arguments.format {
         DoctorFormat::Json => {
             super::print(&format!("{}\n", serde_json::to_string_pretty(&diagnosis.json()?)?))?;
@@ -94,7 +99,12 @@ impl Diagnosis {
         host["around"] = json!(self.host.around());
         host["findings"] = json!(self.quiet.findings());
         Ok(json!({
-            "devices": [{"kind": "cpu", "works": true}, {"kind": "sim", "works": true, "models": simulated()}],
+            "devices": [
+                {"kind": "cpu", "works": true},
+                self.cuda.device_json(),
+                {"kind": "sim", "works": true, "models": simulated()},
+            ],
+            "libraries": self.cuda.libraries_json(),
             "meters": meters,
             "automatic": self.automatic(),
             "host": host,
@@ -105,7 +115,10 @@ impl Diagnosis {
         let mut page = Page::default();
         page.line("Devices");
         page.line(&format!("  cpu: works, {} threads", self.quiet.processors));
-        page.line(&format!("  simulated, to try methods and never hardware: {}", simulated().join(", ")));
+        self.cuda.device(&mut page);
+        page.line("  sim: works, SIMULATED only");
+        page.entry("models", &simulated().join(", "));
+        self.cuda.libraries(&mut page);
         page.line("\nMeters, best first");
         let same = |a: &MeterCandidate, b: &MeterCandidate| a.refusal.is_some() && a.refusal == b.refusal;
         let of_gpus = self.meters.iter().position(|meter| meter.record.id.starts_with(NVML_ID));
@@ -224,57 +237,6 @@ fn governors(quiet: &Quietness) -> Option<String> {
     (of > 0).then(|| texts.join(", "))
 }
 
-/// Text for people, at most 80 columns wide but for commands, which must stay whole.
-#[derive(Default)]
-struct Page(String);
-
-/// Columns of a page.
-const WIDTH: usize = 80;
-/// Where the text of an entry begins.
-const ENTRY: usize = 15;
-
-impl Page {
-    fn line(&mut self, text: &str) {
-        self.0.push_str(text);
-        self.0.push('\n');
-    }
-
-    /// A named line, wrapped under itself.
-    fn entry(&mut self, name: &str, text: &str) {
-        self.paragraph(6, ENTRY, &format!("{name:<width$}{text}", width = ENTRY - 6));
-    }
-
-    /// A command on a line of its own, and what it does below it.
-    fn mend(&mut self, name: &str, command: Option<&str>, effect: &str) {
-        match command {
-            None => self.entry(name, effect),
-            Some(command) => {
-                let width = ENTRY - 6;
-                let _ = writeln!(self.0, "      {name:<width$}$ {command}");
-                self.entry("", effect);
-            }
-        }
-    }
-
-    /// Words wrapped at [`WIDTH`], the first line indented by `first` and the others by `rest`.
-    fn paragraph(&mut self, first: usize, rest: usize, text: &str) {
-        let mut line = " ".repeat(first);
-        // Spaces that align the first word stay.
-        let lead = text.find(|c: char| c != ' ').unwrap_or(0);
-        line.push_str(&text[..lead]);
-        let mut empty = true;
-        for word in text[lead..].split_inclusive(' ') {
-            if !empty && line.chars().count() + word.trim_end().chars().count() > WIDTH {
-                self.line(line.trim_end());
-                line = " ".repeat(rest);
-            }
-            line.push_str(word);
-            empty = false;
-        }
-        self.line(line.trim_end());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,24 +244,15 @@ mod tests {
     #[test]
     fn the_share_of_others_is_shown_as_it_was_computed() {
         // Two clocks of different steps may differ by less than nothing.
-        let mut diagnosis =
-            Diagnosis { meters: Vec::new(), host: Host::default(), quiet: Quietness::default() };
+        let mut diagnosis = Diagnosis {
+            cuda: CudaDiagnosis::nothing(),
+            meters: Vec::new(),
+            host: Host::default(),
+            quiet: Quietness::default(),
+        };
         diagnosis.quiet.other_processes = Some(-0.012);
         let mut page = Page::default();
         diagnosis.host(&mut page);
         assert!(page.0.contains("others   -1.2 % of all processor time"), "{}", page.0);
-    }
-
-    #[test]
-    fn paragraphs_stay_within_eighty_columns_and_commands_stay_whole() {
-        let mut page = Page::default();
-        page.entry("why", &"seven12 ".repeat(30));
-        page.mend("mend", Some(&"x".repeat(100)), "does it");
-        let lines: Vec<&str> = page.0.lines().collect();
-        assert!(lines[0].starts_with("      why      seven12 seven12"));
-        assert!(lines[1].starts_with("               seven12"));
-        assert!(lines.iter().filter(|l| !l.contains('$')).all(|l| l.chars().count() <= WIDTH));
-        assert!(page.0.contains(&format!("      mend     $ {}\n", "x".repeat(100))));
-        assert!(page.0.ends_with("               does it\n"));
     }
 }

@@ -1,8 +1,10 @@
 //! The command line: argument structs, library calls, printing, exit codes.
 
+mod cuda;
 mod doctor;
 mod exit;
 mod inspect;
+mod page;
 mod profile;
 mod progress;
 mod report;
@@ -29,7 +31,7 @@ asked; 130 interrupted, what is finished is kept.";
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs a network and says how many joules each layer costs
-    Profile(profile::ProfileArguments),
+    Profile(Box<profile::ProfileArguments>),
     /// Lists layers, shapes, parameters, FLOPs, bytes and memory; runs nothing
     Inspect(inspect::InspectArguments),
     /// Renders a recorded run again

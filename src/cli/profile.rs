@@ -16,6 +16,7 @@ use crate::run::RecordError;
 use crate::sim::{DeviceParameters, PRESETS};
 use crate::units::Seconds;
 
+use super::cuda::CudaPath;
 use super::exit::{Exit, WrongInput};
 use super::progress::Progress;
 use super::{Format, NvmlLibrary, SysfsRoot, key_value};
@@ -84,6 +85,8 @@ pub(super) struct ProfileArguments {
     sysfs: SysfsRoot,
     #[command(flatten)]
     nvml: NvmlLibrary,
+    #[command(flatten)]
+    cuda: CudaPath,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -223,6 +226,7 @@ fn device(arguments: &ProfileArguments) -> anyhow::Result<DeviceChoice> {
             Ok(DeviceChoice::Sim { name: name.to_string(), device: Box::new(device) })
         }
         _ if text == "cuda" || text.starts_with("cuda:") => {
+            arguments.cuda.require().with_context(|| format!("--device {text}"))?;
             anyhow::bail!(
                 "--device {text}: this version has no GPU backend; use --device cpu or --device sim:h200"
             )

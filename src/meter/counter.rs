@@ -22,7 +22,7 @@ const LATE: Seconds = Seconds::new(1.0);
 
 /// What a raw reading cannot mean.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-pub enum CounterFault {
+pub(super) enum CounterFault {
     /// The counter fell, and a wrap would mean too much energy.
     #[error(
         "the counter went back from {from} to {to}; a wrap would mean {joules:.0} J in {seconds:.3} s, so it was reset"
@@ -72,7 +72,7 @@ pub enum CounterFault {
 
 impl CounterFault {
     /// What the reader of a meter is told, with the counter's name.
-    pub fn error(self, counter: &dyn Display) -> ReadError {
+    fn error(self, counter: &dyn Display) -> ReadError {
         let text = format!("{counter}: {self}");
         match self {
             Self::TooLong { .. } | Self::Jump { .. } => ReadError::Lost(text),
@@ -102,12 +102,30 @@ impl WrappingCounter {
         Self { range, unit, last: None, refused: None, total: 0, rate_from: None, fastest: None }
     }
 
+    /// Energy since the first reading, of the counter of this name. After energy that was lost it counts on.
+    ///
+    /// # Errors
+    ///
+    /// The reading is impossible.
+    pub fn count(&mut self, reading: u64, now: Instant, counter: &dyn Display) -> Result<Joules, ReadError> {
+        self.advance(reading, now).map_err(|fault| self.refuse(fault, counter))
+    }
+
+    /// What the reader of the meter is told of a fault; after energy that was lost the counter counts on.
+    pub(super) fn refuse(&mut self, fault: CounterFault, counter: &dyn Display) -> ReadError {
+        let error = fault.error(counter);
+        if matches!(error, ReadError::Lost(_)) {
+            self.go_on();
+        }
+        error
+    }
+
     fn energy(&self, counts: u64) -> Joules {
         self.unit * counts as f64
     }
 
     /// Counts on from the reading that was refused last: what lies before it is lost, what follows is sound.
-    pub fn go_on(&mut self) {
+    fn go_on(&mut self) {
         if let Some(refused) = self.refused.take() {
             self.last = Some(refused);
             self.rate_from = None;
@@ -123,7 +141,7 @@ impl WrappingCounter {
     ///
     /// The reading is impossible; the counter keeps its state, so that a torn reading can be taken again.
     /// [`Self::go_on`] accepts the reading as a new beginning.
-    pub fn advance(&mut self, reading: u64, now: Instant) -> Result<Joules, CounterFault> {
+    pub(super) fn advance(&mut self, reading: u64, now: Instant) -> Result<Joules, CounterFault> {
         if reading > self.range {
             return Err(CounterFault::BeyondRange { reading, range: self.range });
         }

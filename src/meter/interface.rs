@@ -83,9 +83,6 @@ pub struct MeterCandidate {
     pub notes: Vec<Warning>,
     /// What it sees. `--meter auto` takes no meter that does not see the device.
     pub part: Part,
-    /// How long it still shows some of the load before a change of load, where that is known; two periods of a power
-    /// sensor otherwise, which shows the mean of its last one.
-    pub lag: Option<Seconds>,
     /// Whether files or a library stand in for those of the machine.
     pub emulated: bool,
 }
@@ -113,14 +110,14 @@ impl MeterCandidate {
             refusal: None,
             notes: Vec::new(),
             part: Part::Machine,
-            lag: None,
             emulated: false,
         }
     }
 
-    /// How long the load has to run before the meter shows nothing but it.
+    /// How long the load has to run before the meter shows nothing but it. A power sensor that says no more shows the
+    /// mean of its last period: two of them later only what runs now.
     pub(super) fn lag(&self) -> Seconds {
-        match (self.lag, self.record.kind, self.record.update_period_s) {
+        match (self.record.lag_s, self.record.kind, self.record.update_period_s) {
             (Some(lag), ..) => lag,
             (None, MeterKind::Power, Some(period)) => period * 2.0,
             _ => Seconds::ZERO,
@@ -146,6 +143,7 @@ pub(super) fn record(id: &str, scope: &str, kind: MeterKind) -> MeterRecord {
         status: MeterStatus::Measured,
         reason: None,
         update_period_s: None,
+        lag_s: None,
         coverage: None,
         systematic_relative: None,
     }

@@ -23,7 +23,7 @@ mod update;
 
 pub use choose::{Chosen, MeterChoice, MeterError, automatic_primary, choose};
 pub use compare::{Disagreement, Sight, disagreement};
-pub use counter::{CounterFault, WrappingCounter};
+pub use counter::WrappingCounter;
 pub use cpu_identity::CpuIdentity;
 pub use host::Host;
 pub use hwmon::{HWMON_ID, hwmon_meters};

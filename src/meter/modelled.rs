@@ -51,6 +51,7 @@ impl ModelledMeter {
                 model.source
             )),
             update_period_s: None,
+            lag_s: None,
             coverage: None,
             systematic_relative: Some(model.systematic_relative),
         };

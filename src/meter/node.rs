@@ -88,13 +88,7 @@ impl CountedFile {
             }
             other => other,
         };
-        result.map_err(|fault| {
-            let error = fault.error(&self.path.display());
-            if matches!(error, ReadError::Lost(_)) {
-                self.counter.go_on();
-            }
-            error
-        })
+        result.map_err(|fault| self.counter.refuse(fault, &self.path.display()))
     }
 
     fn number(&self) -> Result<u64, ReadError> {

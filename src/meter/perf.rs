@@ -273,13 +273,7 @@ impl Part {
         let counted = counted.map_err(|e| ReadError::Gone(format!("{}: {e}", self.place)))?;
         let missed = counted.time_enabled.saturating_sub(counted.time_running);
         let more = missed.saturating_sub(std::mem::replace(&mut self.missed, missed));
-        let energy = self.energy.advance(counted.count, now).map_err(|fault| {
-            let error = fault.error(&self.place);
-            if matches!(error, ReadError::Lost(_)) {
-                self.energy.go_on();
-            }
-            error
-        });
+        let energy = self.energy.count(counted.count, now, &self.place);
         if more > 0 {
             let text = format!("{}: the kernel did not count for {:.3} ms", self.place, more as f64 * 1e-6);
             return Err(ReadError::Lost(text));

@@ -75,8 +75,7 @@ impl Device {
                 sim: None,
             },
             DeviceChoice::Sim { device, .. } => {
-                let sim = SimDevice::new(device, seed);
-                sim.clock().sleep_until(from);
+                let sim = SimDevice::resting_until(device, seed, from);
                 Self { backend: Box::new(sim.backend()), clock: Box::new(sim.clock()), sim: Some(sim) }
             }
         })

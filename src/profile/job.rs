@@ -149,7 +149,7 @@ pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, Pr
     let unfinished = output::unfinished_run(&dir, options.force)?;
     let recording = prepared.record(options, &dir, unfinished, hooks)?;
     let report = run_report(&recording.trace);
-    let truth = prepared.truth(options);
+    let truth = prepared.truth(options, &recording.trace);
     let unwritten = output::write_report(&dir, &report, Some(&recording.trace))
         .and_then(|()| truth.map_or(Ok(()), |truth| output::write_truth(&dir, &truth)))
         .err();
@@ -166,7 +166,8 @@ pub fn measure(options: &ProfileOptions, stop: &dyn Fn() -> bool) -> Result<Meas
     let dir = output::temporary_directory()?;
     let hooks = Hooks { say: &mut |_| {}, progress: &mut |_, _, _| {}, stop };
     let recording = prepared.record(options, dir.path(), None, hooks)?;
-    Ok(Measured { recording, truth: prepared.truth(options) })
+    let truth = prepared.truth(options, &recording.trace);
+    Ok(Measured { recording, truth })
 }
 
 /// A network that is ready to be run.
@@ -197,8 +198,9 @@ impl Prepared {
     }
 
     /// What a simulated device's sensors cannot see.
-    fn truth(&self, options: &ProfileOptions) -> Option<Truth> {
-        Some(Truth::of(&self.network, &self.plan, options.device.simulated()?))
+    fn truth(&self, options: &ProfileOptions, trace: &Trace) -> Option<Truth> {
+        let meter = &trace.header.meters[trace.header.primary_meter].id;
+        Some(Truth::of(&self.network, &self.plan, options.device.simulated()?, meter))
     }
 
     /// Measures into a directory, going on with an unfinished recording.
@@ -235,6 +237,9 @@ impl Prepared {
             output::may_continue(dir, trace, &header)?;
         }
         output::create_directory(dir)?;
+        if unfinished.is_none() {
+            output::remove_truth(dir)?;
+        }
         let (mut trace, mut writer, schedule) = start(unfinished, header, dir, &chosen)?;
         for warning in first_pass(executor.as_mut(), plan)? {
             if trace.warnings.contains(&warning) {
@@ -373,7 +378,7 @@ fn device_record(info: &BackendInfo) -> DeviceRecord {
     DeviceRecord {
         kind: info.kind.to_string(),
         name: info.name.clone(),
-        uuid: None,
+        uuid: info.uuid.clone(),
         driver: None,
         cuda: None,
         cudnn: None,

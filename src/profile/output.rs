@@ -226,6 +226,17 @@ pub(super) fn write_truth(dir: &Path, truth: &Truth) -> Result<(), OutputError> 
     write_whole(&path, &json)
 }
 
+/// Removes the truth of an earlier run: it is none of the one that begins.
+pub(super) fn remove_truth(dir: &Path) -> Result<(), OutputError> {
+    let path = dir.join(TRUTH_FILE);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(OutputError::Io { path, what: "remove", source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A directory for a recording that nobody keeps.
 pub(super) fn temporary_directory() -> Result<tempfile::TempDir, OutputError> {
     tempfile::tempdir().map_err(|source| OutputError::Io {

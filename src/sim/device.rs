@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::backend::{Backend, BackendError, BackendInfo, Executor, Tensors};
 use crate::clock::{Clock, Instant};
-use crate::meter::{CounterFault, Meter, MeterCandidate, PowerIntegral, ReadError, WrappingCounter};
+use crate::meter::{Meter, MeterCandidate, PowerIntegral, ReadError, WrappingCounter};
 use crate::network::Network;
 use crate::plan::Plan;
 use crate::trace::{MeterKind, MeterRecord, MeterStatus};
@@ -34,6 +34,14 @@ impl SimDevice {
     /// A device at rest. The seed decides about noise and about when its sensors look, never about the board.
     pub fn new(device: &DeviceParameters, seed: u64) -> Self {
         Self(Rc::new(RefCell::new(Machine::new(device, seed))))
+    }
+
+    /// The same device that has been at rest until `from`, to go on with what another one began: its noise does not
+    /// begin again.
+    pub fn resting_until(device: &DeviceParameters, seed: u64, from: Instant) -> Self {
+        let resting = Self::new(device, seed);
+        resting.0.borrow_mut().begin_at(from.since_origin().value());
+        resting
     }
 
     /// The device's own time.
@@ -75,6 +83,7 @@ impl SimDevice {
                 status: MeterStatus::Measured,
                 reason: None,
                 update_period_s: period,
+                lag_s: lag(sensor),
                 coverage: None,
                 systematic_relative: None,
             };
@@ -99,7 +108,15 @@ impl SimDevice {
         self.0.borrow_mut().query(sensor)
     }
 
-    /// True joules of the board since the start: for tests of methods, not for methods.
+    /// What a sensor shows to another thread while this one's work runs: joules or watts, and none of the device's
+    /// time. Work here is done when its call returns, so this is how a program polls during a kernel: it runs the
+    /// kernel in bursts as long as a query takes, and glances between them.
+    pub fn glance(&self, sensor: usize) -> f64 {
+        self.0.borrow_mut().glance(sensor)
+    }
+
+    /// True joules of the board so far, of which only differences mean something: for tests of methods, not for
+    /// methods.
     pub fn true_joules(&self) -> f64 {
         self.0.borrow().energy().board
     }
@@ -140,6 +157,7 @@ impl Backend for SimBackend {
         BackendInfo {
             kind: "sim",
             name: self.0.0.borrow().device.name.clone(),
+            uuid: Some(self.0.0.borrow().device.uuid()),
             engine: "simulated".to_string(),
             threads: 1,
             precision: "f32",
@@ -192,6 +210,13 @@ impl Executor for SimExecutor {
     }
 }
 
+/// How long after a change of power a reading of power may still show what was before it: until the first update
+/// whose window begins after the change is published.
+fn lag(sensor: &SensorParameters) -> Option<Seconds> {
+    let window = sensor.window_s.filter(|_| sensor.kind == SensorKind::Power)?;
+    Some(Seconds::new(window + sensor.update_period_s + sensor.delay_s[1]))
+}
+
 /// One sensor of a device.
 struct SimReading {
     device: SimDevice,
@@ -217,10 +242,7 @@ impl SimCounter {
 impl Meter for SimCounter {
     fn read(&mut self, now: Instant) -> Result<Joules, ReadError> {
         let counts = (self.reading.device.query(self.reading.sensor) / self.step).round() as u64;
-        self.counter.advance(counts, now).map_err(|fault: CounterFault| {
-            self.counter.go_on();
-            fault.error(&self.id)
-        })
+        self.counter.count(counts, now, &self.id)
     }
 }
 

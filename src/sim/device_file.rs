@@ -17,6 +17,8 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use sha2::{Digest, Sha256};
+
 use super::parameters::DeviceParameters;
 use crate::network::{Problem, unknown};
 use section::{Finding, Section};
@@ -76,6 +78,13 @@ impl fmt::Display for DeviceFileError {
 impl std::error::Error for DeviceFileError {}
 
 impl DeviceParameters {
+    /// What tells this board from every other: a digest of all that it is made of.
+    pub fn uuid(&self) -> String {
+        let digest = Sha256::digest(self.to_toml().as_bytes());
+        let hex: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("sim-{hex}")
+    }
+
     /// A device that comes with the program, by its name in [`PRESETS`].
     pub fn preset(name: &str) -> Option<Self> {
         let (_, text) = EMBEDDED.iter().find(|(preset, _)| *preset == name)?;

@@ -5,12 +5,14 @@ use crate::stats::Rng;
 use super::history::History;
 use super::parameters::{DeviceParameters, Domain, Tail};
 use super::sensor::Sensor;
-use super::work::{Cache, Work};
+use super::work::{Cache, Traffic, Work};
 
 /// Longest stretch of rest over which power counts as constant: far below any thermal time constant.
 const LONGEST_STRETCH: f64 = 0.05;
 /// Time between two looks of the sensors, to keep the remembered past short.
 const SENSORS_EVERY: f64 = 0.005;
+/// Longest stretch of work at one clock, in time constants of the limiter.
+const LIMITER_STRETCH: f64 = 0.25;
 /// How strongly the power limiter turns: with a filter of the same time constant before it, 0.2 settles without
 /// ringing (damping 0.6 where power goes with the third power of the clock).
 const LIMITER_GAIN: f64 = 0.2;
@@ -28,6 +30,28 @@ pub(super) struct Execution {
     /// The gap after it.
     pub(super) gap_time: f64,
     pub(super) gap_energy: Split,
+}
+
+impl Execution {
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            time: self.time + other.time,
+            energy: self.energy.plus(other.energy),
+            static_energy: self.static_energy.plus(other.static_energy),
+            gap_time: self.gap_time + other.gap_time,
+            gap_energy: self.gap_energy.plus(other.gap_energy),
+        }
+    }
+
+    fn times(self, factor: f64) -> Self {
+        Self {
+            time: self.time * factor,
+            energy: self.energy.times(factor),
+            static_energy: self.static_energy.times(factor),
+            gap_time: self.gap_time * factor,
+            gap_energy: self.gap_energy.times(factor),
+        }
+    }
 }
 
 /// Joules, or watts, of the board and of the memory as a part of it.
@@ -97,6 +121,9 @@ impl Machine {
 
     fn unread(device: &DeviceParameters, noise: Rng) -> Self {
         let rest = device.power.idle_w;
+        // Sensors have been looking before the device begins.
+        let mut history = History::new(-1.0);
+        history.push(0.0, rest, device.power.memory_idle_w);
         Self {
             works: Vec::new(),
             cache: Cache::new(device.speed.cache_bytes, 0, 0),
@@ -107,7 +134,7 @@ impl Machine {
             limit: most_clock(device),
             filtered_w: rest,
             launched: false,
-            history: History::new(0.0),
+            history,
             sensors: Vec::new(),
             sensors_at: 0.0,
             noise,
@@ -166,45 +193,76 @@ impl Machine {
         self.cache.flush();
     }
 
-    /// `times` executions whose traffic is that of the first, as one stretch of mean power: what happens within a
-    /// burst is far shorter than the window of any sensor.
+    /// `times` executions whose traffic is that of the first, in stretches of mean power: what happens within one is
+    /// far shorter than the window of any sensor and than the time in which the limiter acts. Gives the mean of one.
     fn execute_many(&mut self, step: usize, times: u64) -> Execution {
         let traffic = self.cache.pass(step, &self.works[step]);
+        let noise = match self.device.speed.time_noise {
+            0.0 => 1.0,
+            deviation => (1.0 + deviation * self.noise.normal()).clamp(0.5, 1.5),
+        };
+        let longest = self.device.clock.limiter_s * LIMITER_STRETCH;
+        let (times, mut sum) = (times as f64, Execution::default());
+        let mut left = times;
+        while left > 0.0 {
+            let one = self.one(step, traffic, noise);
+            let whole = one.time + one.gap_time;
+            // A part of an execution, where it is longer than the limiter is slow.
+            let now = left.min(longest / whole);
+            let power = one.energy.plus(one.gap_energy).times(1.0 / whole);
+            self.spend(self.now + whole * now, power, true);
+            sum = sum.plus(one.times(now / times));
+            left = if now < left { left - now } else { 0.0 };
+        }
+        self.worked_until = Some(self.now);
+        self.launched = true;
+        sum
+    }
+
+    /// One execution at the clock and temperature of now.
+    fn one(&self, step: usize, traffic: Traffic, noise: f64) -> Execution {
         let (device, work, clock) = (&self.device, &self.works[step], self.clock());
         let voltage = 1.0 + device.clock.voltage_slope * (clock - 1.0);
-        let mut time = work.time(&device.speed, traffic, clock);
-        if device.speed.time_noise > 0.0 {
-            time *= (1.0 + device.speed.time_noise * self.noise.normal()).max(0.5);
-        }
+        let time = work.time(&device.speed, traffic, clock) * noise;
         let (operations, memory) = work.energy(&device.energy, traffic, voltage);
         let busy = device.energy.busy_w * work.occupancy * clock * voltage * voltage * time;
         let dynamic = Split { board: operations + busy + memory, memory };
-        let gap_time = device.speed.gap_s;
         let rest = self.active_idle();
         let static_energy = rest.times(time);
-        let (energy, gap_energy) = (dynamic.plus(static_energy), rest.times(gap_time));
-        let whole = time + gap_time;
-        let power = energy.plus(gap_energy).times(1.0 / whole);
-        self.spend(whole * times as f64, power, true);
-        self.worked_until = Some(self.now);
-        self.launched = true;
-        Execution { time, energy, static_energy, gap_time, gap_energy }
+        let gap_time = device.speed.gap_s;
+        Execution {
+            time,
+            energy: dynamic.plus(static_energy),
+            static_energy,
+            gap_time,
+            gap_energy: rest.times(gap_time),
+        }
     }
 
     /// Waits for all work: the host needs a moment until it launches again.
     pub(super) fn synchronize(&mut self) {
         if std::mem::take(&mut self.launched) && self.device.speed.sync_s > 0.0 {
             let power = self.active_idle();
-            self.spend(self.device.speed.sync_s, power, true);
+            self.spend(self.now + self.device.speed.sync_s, power, true);
+        }
+    }
+
+    /// Rests until a time at which a new run begins, whose work has noise of its own.
+    pub(super) fn begin_at(&mut self, from: f64) {
+        if from > self.now {
+            self.rest_until(from);
+            self.noise = Rng::stream(self.noise.number(), from.to_bits());
         }
     }
 
     /// Rests until a time that is not before now.
     pub(super) fn rest_until(&mut self, until: f64) {
         while self.now < until {
-            let stretch = (until - self.now).min(LONGEST_STRETCH);
-            let power = self.resting();
-            self.spend(stretch, power, false);
+            let longest = until.min(self.now + LONGEST_STRETCH);
+            // Where the hold ends, a new stretch begins.
+            let end = self.hold_end().filter(|&end| end > self.now).map_or(longest, |end| end.min(longest));
+            let power = self.resting(end - self.now);
+            self.spend(end, power, false);
         }
     }
 
@@ -213,10 +271,15 @@ impl Machine {
         let takes = self.sensors[sensor].query_time();
         // The value is taken in the middle of the call.
         self.rest_until(self.now + takes / 2.0);
-        self.look();
-        let value = self.sensors[sensor].read(self.now);
+        let value = self.glance(sensor);
         self.rest_until(self.now + takes / 2.0);
         value
+    }
+
+    /// What a sensor shows to a thread that asks while the device works: joules or watts.
+    pub(super) fn glance(&mut self, sensor: usize) -> f64 {
+        self.look();
+        self.sensors[sensor].read(self.now)
     }
 
     /// Brings the device to a temperature, as hours of the same work would.
@@ -224,7 +287,12 @@ impl Machine {
         self.celsius = celsius;
     }
 
-    /// True energy since the start.
+    /// Ends the boost, as a long time of work would.
+    pub(super) fn wear_off(&mut self) {
+        self.boost = 0.0;
+    }
+
+    /// True energy so far: only differences mean something.
     pub(super) fn energy(&self) -> Split {
         use super::curve::EnergyCurve;
         let at = |domain| self.history.joules(domain, self.now);
@@ -248,24 +316,32 @@ impl Machine {
         Split { board: power.active_idle_w + leakage, memory: power.memory_idle_w }
     }
 
-    /// Power while nothing is asked of the device.
-    fn resting(&self) -> Split {
+    /// Until when the power of active idle is held; none before any work.
+    fn hold_end(&self) -> Option<f64> {
+        Some(self.worked_until? + self.device.power.hold_s)
+    }
+
+    /// Mean power over a stretch in which nothing is asked of the device.
+    fn resting(&self, stretch: f64) -> Split {
         let power = &self.device.power;
         let idle = Split { board: power.idle_w, memory: power.memory_idle_w };
-        let Some(worked_until) = self.worked_until else { return idle };
-        let beyond = self.now - worked_until - power.hold_s;
+        let Some(hold_end) = self.hold_end() else { return idle };
+        let beyond = self.now - hold_end;
         let left = match power.tail {
-            _ if beyond <= 0.0 => 1.0,
+            _ if beyond < 0.0 => 1.0,
             Tail::Step => 0.0,
-            Tail::Exponential => (-beyond / power.tail_s).exp(),
+            Tail::Exponential => {
+                (-beyond / power.tail_s).exp() * way(stretch, power.tail_s) * power.tail_s / stretch
+            }
         };
         Split { board: idle.board + (self.active_idle().board - idle.board) * left, ..idle }
     }
 
-    /// Lets time pass at a power.
-    fn spend(&mut self, time: f64, power: Split, working: bool) {
+    /// Lets time pass until `end` at a power.
+    fn spend(&mut self, end: f64, power: Split, working: bool) {
         let (thermal, clock) = (&self.device.thermal, &self.device.clock);
-        self.now += time;
+        let time = end - self.now;
+        self.now = end;
         self.history.push(self.now, power.board, power.memory);
         let settled = thermal.ambient_c + thermal.resistance_k_per_w * power.board;
         self.celsius += (settled - self.celsius) * way(time, thermal.time_constant_s);
@@ -352,7 +428,7 @@ mod tests {
         let settled = (30.0 + 0.1 * (cool - 50.0)) / (1.0 - 0.1);
         assert_relative_eq!(machine.celsius(), settled, epsilon = 0.01);
         assert_relative_eq!(work(&mut machine, 1.0), cool + (settled - 50.0), epsilon = 0.05);
-        // With the time constant 20 s / (1 - R k): after a rest at idle it has gone e^-1 of the way.
+        // Without leakage, a rest of one time constant takes it all but e^-1 of the way.
         device.thermal.leakage_w_per_k = 0.0;
         let (mut machine, _) = self::machine(&device);
         machine.set_celsius(80.0);
@@ -376,6 +452,24 @@ mod tests {
         work(&mut machine, device.clock.limiter_s * 40.0);
         assert!(!machine.limited(), "{} MHz", machine.megahertz());
         assert_relative_eq!(machine.megahertz(), device.clock.reference_mhz, max_relative = 1e-6);
+    }
+
+    #[test]
+    fn the_limiter_holds_kernels_longer_than_its_own_time() {
+        let mut device = device();
+        (device.clock.lowest_mhz, device.clock.voltage_slope) = (device.clock.reference_mhz * 0.2, 0.5);
+        let (free_time, free) = {
+            let (mut machine, free) = machine(&device);
+            (machine.execute(0).time, free)
+        };
+        device.power.limit_w = free * 0.8;
+        device.clock.limiter_s = free_time / 30.0;
+        let (mut machine, _) = machine(&device);
+        let means: Vec<f64> = (0..20).map(|_| machine.execute(0)).map(|e| e.energy.board / e.time).collect();
+        // The clock finds its place within the first and stays there.
+        for mean in &means[10..] {
+            assert_relative_eq!(*mean, free * 0.8, max_relative = 0.005);
+        }
     }
 
     #[test]
@@ -423,6 +517,11 @@ mod tests {
         // 40 W, and 60 W x 5 s x (1 - e^-1) in the first time constant of the fall.
         let fall = 40.0 * 5.0 + 60.0 * 5.0 * (1.0 - (-1.0f64).exp());
         assert_relative_eq!(resting(&mut machine, 5.0), fall, max_relative = 5e-3);
+        // A fall much faster than the stretches that rest is cut into: 60 W x 0.01 s.
+        (device.power.hold_s, device.power.tail_s) = (0.013, 0.01);
+        let (mut fast, _) = self::machine(&device);
+        let whole = 100.0 * 0.013 + 40.0 * 0.987 + 60.0 * 0.01;
+        assert_relative_eq!(resting(&mut fast, 1.0), whole, max_relative = 1e-9);
         // Before any work it idles.
         let mut fresh = Machine::quiet(&device);
         assert_relative_eq!(resting(&mut fresh, 3.0), 120.0, max_relative = 1e-9);

@@ -23,7 +23,7 @@ impl DeviceParameters {
         let dynamic_w = draw.log(50.0, 600.0);
         let energy = draw.energy(&speed, dynamic_w);
         let power = draw.power(&energy, dynamic_w);
-        let thermal = draw.thermal(power.limit_w);
+        let thermal = draw.thermal(&power);
         Self {
             name: format!("random device {seed}"),
             speed,
@@ -104,15 +104,20 @@ impl Draw {
     }
 
     /// A board that is 25 to 60 K above the air at its limit, and leaks at most half a watt for each that heats it.
-    fn thermal(&mut self, limit_w: f64) -> Thermal {
+    /// No colder than where leakage would leave less than the memory's part of active idle.
+    fn thermal(&mut self, power: &Power) -> Thermal {
         let (ambient_c, rise_k) = (self.within(15.0, 40.0), self.within(25.0, 60.0));
-        let resistance_k_per_w = rise_k / limit_w;
+        let resistance_k_per_w = rise_k / power.limit_w;
+        let leakage_w_per_k = self.within(0.4, 1.9).min(0.5 / resistance_k_per_w);
+        let time_constant_s = self.within(15.0, 90.0);
+        let reference_c = ambient_c + rise_k * self.within(0.3, 1.0);
+        let warmest_c = ambient_c + 0.99 * (power.active_idle_w - power.memory_idle_w) / leakage_w_per_k;
         Thermal {
             ambient_c,
             resistance_k_per_w,
-            time_constant_s: self.within(15.0, 90.0),
-            leakage_w_per_k: self.within(0.4, 1.9).min(0.5 / resistance_k_per_w),
-            reference_c: ambient_c + rise_k * self.within(0.3, 1.0),
+            time_constant_s,
+            leakage_w_per_k,
+            reference_c: reference_c.min(warmest_c),
         }
     }
 
@@ -141,8 +146,7 @@ impl Draw {
             domain: Domain::Board,
             update_period_s,
             window_s: part_time,
-            jitter_s: update_period_s * self.within(0.0, 0.06),
-            // With the jitter above, half of a period is left for these: at least 10 ms.
+            jitter_s: update_period_s * self.within(0.0, 0.2),
             delay_s: [delay_s, delay_s + self.within(0.0, 0.005)],
             noise: self.within(0.001, 0.01),
             noise_correlation: self.within(0.3, 0.9),
@@ -169,7 +173,7 @@ impl Draw {
             delay_s: [0.5, 0.5],
             ..instant.clone()
         };
-        let wraps_at_j = self.chance(0.5).then(|| self.log(5e3, 3e5));
+        let wraps_at_j = self.chance(0.5).then(|| (self.log(5e3, 3e5) / counter.step).round() * counter.step);
         let fault = self.chance(FAULTY).then(|| self.fault());
         let mut sensors = vec![SensorParameters { wraps_at_j, fault, ..counter }, instant];
         if self.chance(0.5) {

@@ -18,7 +18,9 @@ pub const TRUTH_SCHEMA: &str = "layerjoule.truth/1";
 const MOST_STRETCHES: usize = 100;
 /// Change of temperature in kelvin that no energy shows any more.
 const SETTLED: f64 = 1e-3;
-/// Time constants after which what they rule has settled: e^-8 is 0.03 %.
+/// Relative change of mean power from one stretch to the next that counts as none.
+const STEADY: f64 = 1e-5;
+/// Length of a stretch in time constants of the limiter.
 const CONSTANTS: f64 = 8.0;
 /// Fewest passes whose mean is the truth.
 const PASSES: usize = 4;
@@ -72,7 +74,9 @@ pub struct PassTruth {
 impl Truth {
     /// Runs the network, without noise and without sensors, until temperature, clock and caches have settled, and
     /// then looks.
-    pub fn of(network: &Network, plan: &Plan, device: &DeviceParameters) -> Self {
+    ///
+    /// `meter` is the id of the sensor whose part of the device counts; that of another meter counts for the board.
+    pub fn of(network: &Network, plan: &Plan, device: &DeviceParameters, meter: &str) -> Self {
         let mut machine = Machine::quiet(device);
         machine.load(Work::of_plan(network, plan, device), plan.buffers.len());
         settle(&mut machine);
@@ -86,9 +90,9 @@ impl Truth {
             }
             passes += 1;
         }
-        let primary = device.sensor.first();
+        let sensor = device.sensor.iter().find(|sensor| sensor.id == meter);
         let joules = |energy: Split| {
-            let domain = primary.map_or(super::Domain::Board, |sensor| sensor.domain);
+            let domain = sensor.map_or(super::Domain::Board, |sensor| sensor.domain);
             Joules::new(energy.of(domain) / passes as f64)
         };
         let seconds = |time: f64| Seconds::new(time / passes as f64);
@@ -109,7 +113,7 @@ impl Truth {
         Self {
             schema: TRUTH_SCHEMA.to_string(),
             device: device.name.clone(),
-            meter: primary.map_or(String::new(), |sensor| sensor.id.clone()),
+            meter: meter.to_string(),
             temperature_c: machine.celsius(),
             clock_mhz: machine.megahertz(),
             layers: sums.iter().enumerate().map(layer).collect(),
@@ -118,27 +122,15 @@ impl Truth {
     }
 }
 
-impl Execution {
-    fn plus(self, other: Self) -> Self {
-        Self {
-            time: self.time + other.time,
-            energy: self.energy.plus(other.energy),
-            static_energy: self.static_energy.plus(other.static_energy),
-            gap_time: self.gap_time + other.gap_time,
-            gap_energy: self.gap_energy.plus(other.gap_energy),
-        }
-    }
-}
-
-/// Runs passes until nothing changes from one stretch to the next: boost and limiter by waiting, the temperature,
-/// which takes minutes, by going to where the mean power leads.
+/// Runs passes until nothing changes from one stretch to the next: the limiter by waiting, the temperature, which
+/// takes minutes, by going to where the mean power leads. The boost has worn off long ago.
 fn settle(machine: &mut Machine) {
-    let clock = machine.device.clock.clone();
-    let thermal = machine.device.thermal.clone();
-    let mut stretch = clock.boost_decay_s.max(clock.limiter_s) * CONSTANTS;
+    let (limiter, thermal) = (machine.device.clock.limiter_s, machine.device.thermal.clone());
+    machine.wear_off();
+    let mut last = f64::NAN;
     for _ in 0..MOST_STRETCHES {
         let (begin, energy) = (machine.now(), machine.energy().board);
-        while machine.steps() > 0 && machine.now() - begin < stretch {
+        while machine.steps() > 0 && machine.now() - begin < limiter * CONSTANTS {
             for step in 0..machine.steps() {
                 machine.execute(step);
             }
@@ -151,10 +143,10 @@ fn settle(machine: &mut Machine) {
         let settled = thermal.ambient_c + thermal.resistance_k_per_w * power;
         let change = settled - machine.celsius();
         machine.set_celsius(settled);
-        if change.abs() < SETTLED {
+        if change.abs() < SETTLED && (power / last - 1.0).abs() < STEADY {
             return;
         }
-        stretch = clock.limiter_s * CONSTANTS;
+        last = power;
     }
 }
 
@@ -171,7 +163,7 @@ mod tests {
 
     fn truth(device: &DeviceParameters) -> Truth {
         let network = network(TEXT);
-        Truth::of(&network, &plan(&network, 16), device)
+        Truth::of(&network, &plan(&network, 16), device, "sim")
     }
 
     #[test]

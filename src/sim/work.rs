@@ -8,8 +8,6 @@ use super::parameters::{DeviceParameters, Speed, WorkEnergy};
 
 /// Bytes of an f32 element.
 const ELEMENT: f64 = 4.0;
-/// Smallest and largest share of the peak that the spread may leave a kind of work.
-const EFFICIENCIES: [f64; 2] = [0.02, 1.0];
 
 /// Operations and tensors of one step, for the whole batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +82,7 @@ impl Work {
 fn efficiency(device: &DeviceParameters, signature: &str) -> f64 {
     let mut rng = Rng::stream(fingerprint(&device.name), fingerprint(signature));
     let factor = (device.speed.efficiency_spread * rng.normal()).exp();
-    (device.speed.efficiency * factor).clamp(EFFICIENCIES[0], EFFICIENCIES[1])
+    (device.speed.efficiency * factor).min(1.0)
 }
 
 /// What the last cache holds, by reuse distance: a tensor is found as far as it and what has passed since its last
@@ -94,22 +92,31 @@ pub(super) struct Cache {
     bytes: f64,
     /// Bytes that have passed so far.
     passed: f64,
-    /// For each buffer, and for the weights of each step: `passed` after its last use.
-    buffers: Vec<f64>,
-    weights: Vec<f64>,
+    /// For each buffer, and for the weights of each step.
+    buffers: Vec<LastUse>,
+    weights: Vec<LastUse>,
 }
+
+/// When a tensor was used last.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct LastUse {
+    /// [`Cache::passed`] after it.
+    passed: f64,
+    bytes: f64,
+}
+
+const NEVER: LastUse = LastUse { passed: f64::NEG_INFINITY, bytes: 0.0 };
 
 impl Cache {
     /// An empty cache.
     pub(super) fn new(bytes: f64, buffers: usize, steps: usize) -> Self {
-        let never = f64::NEG_INFINITY;
-        Self { bytes, passed: 0.0, buffers: vec![never; buffers], weights: vec![never; steps] }
+        Self { bytes, passed: 0.0, buffers: vec![NEVER; buffers], weights: vec![NEVER; steps] }
     }
 
     /// Forgets everything, as after a rotation of buffers past the cache's size.
     pub(super) fn flush(&mut self) {
-        self.buffers.fill(f64::NEG_INFINITY);
-        self.weights.fill(f64::NEG_INFINITY);
+        self.buffers.fill(NEVER);
+        self.weights.fill(NEVER);
     }
 
     /// One execution of a step.
@@ -127,12 +134,12 @@ impl Cache {
 
 /// Uses a tensor; the bytes of it that memory moves. What is written stays in the cache until it is pushed out, so
 /// a write costs memory as much as a read: the part that does not fit.
-fn touch(passed: &mut f64, last: &mut f64, bytes: f64, capacity: f64) -> f64 {
-    let since = *passed - *last;
-    let found = if bytes > 0.0 { ((capacity - since) / bytes).clamp(0.0, 1.0) } else { 1.0 };
+fn touch(passed: &mut f64, last: &mut LastUse, bytes: f64, capacity: f64) -> f64 {
+    let fits = (capacity - (*passed - last.passed)).max(0.0);
+    let found = fits.min(last.bytes).min(bytes);
     *passed += bytes;
-    *last = *passed;
-    bytes * (1.0 - found)
+    *last = LastUse { passed: *passed, bytes };
+    bytes - found
 }
 
 #[cfg(test)]
@@ -249,5 +256,10 @@ mod tests {
         cache.pass(0, &work);
         let traffic = cache.pass(0, &work);
         assert_relative_eq!(traffic.memory, 30.0 + 30.0 + 20.0);
+        // Of a buffer that held 60 bytes no more is found, however much of it is read.
+        let mut cache = Cache::new(1000.0, 2, 1);
+        cache.pass(0, &work);
+        let reader = Work { weight_bytes: 0.0, reads: vec![(1, 500.0)], writes: (0, 0.0), ..work };
+        assert_relative_eq!(cache.pass(0, &reader).memory, 440.0);
     }
 }

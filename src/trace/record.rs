@@ -153,6 +153,10 @@ pub struct MeterRecord {
     pub reason: Option<String>,
     /// Time between two changes of its reading; `null` where it is continuous or unknown.
     pub update_period_s: Option<Seconds>,
+    /// How long after a change of power its reading may still show what was before, where that is known; files of
+    /// versions that did not know it lack the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_s: Option<Seconds>,
     /// Whether its sensor looks all the time; `null` where unknown.
     pub coverage: Option<Coverage>,
     /// Error common to all its readings, as a fraction; never inside the intervals.

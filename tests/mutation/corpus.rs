@@ -88,6 +88,7 @@ pub(super) fn small_trace() -> Trace {
         status: MeterStatus::Estimated,
         reason: Some("published watts".into()),
         update_period_s: None,
+        lag_s: None,
         coverage: None,
         systematic_relative: Some(0.3),
     });

@@ -237,6 +237,7 @@ fn example(name: &str, lines: &[Line], rounds: usize, windows: &[f64]) -> Exampl
         status: MeterStatus::Measured,
         reason: None,
         update_period_s: Some(Seconds::new(1e-3)),
+        lag_s: None,
         coverage: None,
         systematic_relative: None,
     };

@@ -195,6 +195,7 @@ pub(crate) fn header(plan: &Plan, period: f64, rounds: usize) -> Header {
             status: MeterStatus::Measured,
             reason: None,
             update_period_s: Some(Seconds::new(period)),
+            lag_s: None,
             coverage: None,
             systematic_relative: None,
         }],

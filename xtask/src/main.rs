@@ -1,5 +1,6 @@
 //! Developer commands: `cargo xtask help`.
 
+mod accuracy;
 mod bench;
 mod conformance;
 mod fetch;
@@ -32,6 +33,13 @@ Commands:
   bench-peers
            time the CPU engine and onnxruntime in turns on two threads (--only TEXT, --seconds S,
            --rounds N); exit code 1 if a bound is missed
+  accuracy
+           methods of four tools and ours on simulated devices, judged by the truth, and each
+           artefact alone; without options all of docs/accuracy.md, in some minutes, and with some
+           what they say: --device NAME and --network NAME (each may be repeated),
+           --random-device SEED (a device of random artefacts; saved to target/accuracy),
+           --batch N, --seeds 20, --artefacts, --json FILE; --check measures sim:ideal, and exit
+           code 1 means that a bound is missed
   bless    run all tests and accept what they now produce: snapshots and docs/schema
   fetch    fetch the ONNX test data into target/onnx-1.22.0; nothing to do when it is there
   help     show this text
@@ -65,6 +73,7 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode> {
         "clippy" => clippy(args),
         "test" => test(args),
         "conformance" => conformance(args),
+        "accuracy" => accuracy::table(&mut cargo("bench"), args),
         "bench-peers" => bench::peers(&repository(), &mut cargo("bench"), args),
         "doc" => doc(args),
         "fuzz" => fuzz::mutations(args),

@@ -50,6 +50,7 @@ impl Backend for CpuBackend {
         BackendInfo {
             kind: "cpu",
             name: self.name.clone(),
+            uuid: None,
             engine: format!("layerjoule-cpu {} ({}-lane f32)", env!("CARGO_PKG_VERSION"), self.unit.lanes),
             threads: self.team.threads(),
             precision: "f32",

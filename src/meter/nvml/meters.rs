@@ -58,13 +58,7 @@ impl Meter for EnergyMeter {
         self.counter.advance(millijoules, now).map_err(|fault| match fault {
             // 2^64 mJ are half a billion years at a kilowatt: whatever falls did not wrap.
             CounterFault::Reset { from, to, .. } => ReadError::Fatal(fallen(&self.id, from, to)),
-            fault => {
-                let error = fault.error(&self.id);
-                if matches!(error, ReadError::Lost(_)) {
-                    self.counter.go_on();
-                }
-                error
-            }
+            fault => self.counter.refuse(fault, &self.id),
         })
     }
 }

@@ -189,7 +189,7 @@ fn energy(gpu: &Gpu, suffix: &str, scope: &str, clock: &dyn Clock) -> MeterCandi
     ));
     let mut candidate = MeterCandidate::working(record, meter);
     candidate.resolution = Some(Joules::from_microjoules(1e3));
-    candidate.lag = Some(LAG);
+    candidate.record.lag_s = Some(LAG);
     if health.rate == ReadRate::Unclear {
         candidate.notes.push(Warning::new(
             "read_rate_unknown",
@@ -250,7 +250,7 @@ fn instant(gpu: &Gpu, suffix: &str, scope: &str) -> MeterCandidate {
     let mut candidate = power(gpu, &id, scope, PowerField::INSTANT, sensor.period, how);
     candidate.record.coverage =
         sensor.window.map(|window| if window < sensor.period { Coverage::PartTime } else { Coverage::Full });
-    candidate.lag = Some(LAG);
+    candidate.record.lag_s = Some(LAG);
     candidate
 }
 
@@ -261,7 +261,7 @@ fn average(gpu: &Gpu, id: &str, scope: &str, field: PowerField) -> MeterCandidat
         period.value()
     );
     let mut candidate = power(gpu, id, scope, field, period, how);
-    candidate.lag = Some(AVERAGE_LAG);
+    candidate.record.lag_s = Some(AVERAGE_LAG);
     candidate
 }
 

@@ -8,12 +8,26 @@ use crate::sim::parameters::{
     WorkEnergy,
 };
 
-const ABOVE_ZERO: (Bound<f64>, Bound<f64>) = (Bound::Excluded(0.0), Bound::Unbounded);
 const SHARE: RangeInclusive<f64> = 0.0..=1.0;
-/// Below one a microsecond nothing ends within a person's time.
-const LEAST_RATE: f64 = 1e6;
+// Bounds far beyond any device, within which every simulation ends and no number overflows.
+/// Operations or bytes per second. Below one a microsecond nothing ends within a person's time.
+const RATE: RangeInclusive<f64> = 1e6..=1e18;
+/// Joules of one operation or byte.
+const JOULES: RangeInclusive<f64> = 0.0..=1e-3;
+const WATTS: RangeInclusive<f64> = 0.0..=1e5;
+/// Seconds of a kernel's overhead and of gaps.
+const OVERHEAD: RangeInclusive<f64> = 0.0..=1.0;
+/// No kernel is shorter, in seconds: a pass of a network is a loop over them.
+const SHORTEST_KERNEL: RangeInclusive<f64> = 1e-7..=1.0;
 /// Between updates of a sensor: from ten times faster than any known one to slower than a person waits for.
-const PERIOD: RangeInclusive<f64> = 1e-5..=100.0;
+const PERIOD: RangeInclusive<f64> = 1e-5..=2.0;
+/// Windows and delays; the past is remembered as long.
+const PAST: f64 = 5.0;
+/// Time of a query.
+const QUERY: RangeInclusive<f64> = 0.0..=1.0;
+/// Time constants in seconds, from the limiter's to those of the heat.
+const CONSTANT: RangeInclusive<f64> = 1e-3..=3600.0;
+const MEGAHERTZ: RangeInclusive<f64> = 1.0..=1e5;
 const CELSIUS: RangeInclusive<f64> = -100.0..=200.0;
 /// Largest product of thermal resistance and leakage. Heating by one watt raises the leakage by this many, which
 /// heats again: the sum of the series is `1 / (1 - product)`, and at one there is none.
@@ -21,12 +35,15 @@ const MOST_FEEDBACK: f64 = 0.9;
 
 /// The device of a file.
 pub(super) fn device(file: &mut Section<'_>) -> DeviceParameters {
+    let name = file.name("name");
+    let (speed, energy) = (file.section("speed", speed), file.section("energy", energy));
+    let power = file.section("power", power);
     DeviceParameters {
-        name: file.name("name"),
-        speed: file.section("speed", speed),
-        energy: file.section("energy", energy),
-        power: file.section("power", power),
-        thermal: file.section("thermal", thermal),
+        name,
+        speed,
+        energy,
+        thermal: file.section("thermal", |table| thermal(table, &power)),
+        power,
         clock: file.section("clock", clock),
         sensor: file.list("sensor", sensor),
     }
@@ -34,41 +51,41 @@ pub(super) fn device(file: &mut Section<'_>) -> DeviceParameters {
 
 fn speed(table: &mut Section<'_>) -> Speed {
     Speed {
-        peak_flops_per_s: table.number("peak_flops_per_s", LEAST_RATE..),
-        efficiency: table.number("efficiency", (Bound::Excluded(0.0), Bound::Included(1.0))),
+        peak_flops_per_s: table.number("peak_flops_per_s", RATE),
+        efficiency: table.number("efficiency", 0.01..=1.0),
         efficiency_spread: table.number("efficiency_spread", 0.0..=0.5),
-        half_full_outputs: table.number("half_full_outputs", 0.0..),
-        memory_bytes_per_s: table.number("memory_bytes_per_s", LEAST_RATE..),
-        cache_bytes: table.number("cache_bytes", 1.0..),
-        cache_bytes_per_s: table.number("cache_bytes_per_s", LEAST_RATE..),
-        kernel_s: table.number("kernel_s", 0.0..),
-        gap_s: table.number("gap_s", 0.0..),
-        sync_s: table.number("sync_s", 0.0..),
+        half_full_outputs: table.number("half_full_outputs", 0.0..=1e12),
+        memory_bytes_per_s: table.number("memory_bytes_per_s", RATE),
+        cache_bytes: table.number("cache_bytes", 1.0..=1e15),
+        cache_bytes_per_s: table.number("cache_bytes_per_s", RATE),
+        kernel_s: table.number("kernel_s", SHORTEST_KERNEL),
+        gap_s: table.number("gap_s", OVERHEAD),
+        sync_s: table.number("sync_s", OVERHEAD),
         time_noise: table.number("time_noise", 0.0..=0.5),
     }
 }
 
 fn energy(table: &mut Section<'_>) -> WorkEnergy {
     WorkEnergy {
-        flop_j: table.number("flop_j", 0.0..),
-        elementwise_flop_j: table.number("elementwise_flop_j", 0.0..),
-        cache_byte_j: table.number("cache_byte_j", 0.0..),
-        memory_byte_j: table.number("memory_byte_j", 0.0..),
-        busy_w: table.number("busy_w", 0.0..),
+        flop_j: table.number("flop_j", JOULES),
+        elementwise_flop_j: table.number("elementwise_flop_j", JOULES),
+        cache_byte_j: table.number("cache_byte_j", JOULES),
+        memory_byte_j: table.number("memory_byte_j", JOULES),
+        busy_w: table.number("busy_w", WATTS),
     }
 }
 
 fn power(table: &mut Section<'_>) -> Power {
     let power = Power {
-        idle_w: table.number("idle_w", 0.0..),
-        active_idle_w: table.number("active_idle_w", 0.0..),
-        memory_idle_w: table.number("memory_idle_w", 0.0..),
-        hold_s: table.number("hold_s", 0.0..),
+        idle_w: table.number("idle_w", WATTS),
+        active_idle_w: table.number("active_idle_w", WATTS),
+        memory_idle_w: table.number("memory_idle_w", WATTS),
+        hold_s: table.number("hold_s", 0.0..=*CONSTANT.end()),
         tail: table
             .word("tail", [("step", Tail::Step), ("exponential", Tail::Exponential)])
             .unwrap_or(Tail::Step),
-        tail_s: table.number("tail_s", 0.0..),
-        limit_w: table.number("limit_w", ABOVE_ZERO),
+        tail_s: table.number("tail_s", 0.0..=*CONSTANT.end()),
+        limit_w: table.number("limit_w", (Bound::Excluded(0.0), Bound::Included(*WATTS.end()))),
     };
     let (idle, active, limit) = (power.idle_w, power.active_idle_w, power.limit_w);
     table.require("idle_w", idle <= active, &format!("at most active_idle_w, {active}"));
@@ -79,12 +96,12 @@ fn power(table: &mut Section<'_>) -> Power {
     power
 }
 
-fn thermal(table: &mut Section<'_>) -> Thermal {
+fn thermal(table: &mut Section<'_>, power: &Power) -> Thermal {
     let thermal = Thermal {
         ambient_c: table.number("ambient_c", CELSIUS),
-        resistance_k_per_w: table.number("resistance_k_per_w", 0.0..),
-        time_constant_s: table.number("time_constant_s", ABOVE_ZERO),
-        leakage_w_per_k: table.number("leakage_w_per_k", 0.0..),
+        resistance_k_per_w: table.number("resistance_k_per_w", 0.0..=100.0),
+        time_constant_s: table.number("time_constant_s", CONSTANT),
+        leakage_w_per_k: table.number("leakage_w_per_k", 0.0..=1e4),
         reference_c: table.number("reference_c", CELSIUS),
     };
     let stable = thermal.resistance_k_per_w * thermal.leakage_w_per_k < MOST_FEEDBACK;
@@ -93,17 +110,26 @@ fn thermal(table: &mut Section<'_>) -> Thermal {
         thermal.resistance_k_per_w
     );
     table.require("leakage_w_per_k", stable, &expected);
+    // A cold device leaks less, but no power is negative.
+    let rest_c = thermal.ambient_c + thermal.resistance_k_per_w * power.idle_w;
+    let warmest = rest_c + (power.active_idle_w - power.memory_idle_w) / thermal.leakage_w_per_k;
+    let expected = format!(
+        "at most {warmest:.1}, or leakage leaves less than memory_idle_w of active_idle_w at the {rest_c:.1} degrees of rest"
+    );
+    let positive = thermal.leakage_w_per_k <= 0.0 || thermal.reference_c <= warmest;
+    // Where another number is wrong, this cannot be said.
+    table.require("reference_c", positive || warmest.is_nan(), &expected);
     thermal
 }
 
 fn clock(table: &mut Section<'_>) -> Clocking {
     let clock = Clocking {
-        reference_mhz: table.number("reference_mhz", ABOVE_ZERO),
-        boost_mhz: table.number("boost_mhz", ABOVE_ZERO),
-        boost_decay_s: table.number("boost_decay_s", ABOVE_ZERO),
-        lowest_mhz: table.number("lowest_mhz", ABOVE_ZERO),
+        reference_mhz: table.number("reference_mhz", MEGAHERTZ),
+        boost_mhz: table.number("boost_mhz", MEGAHERTZ),
+        boost_decay_s: table.number("boost_decay_s", CONSTANT),
+        lowest_mhz: table.number("lowest_mhz", MEGAHERTZ),
         voltage_slope: table.number("voltage_slope", SHARE),
-        limiter_s: table.number("limiter_s", ABOVE_ZERO),
+        limiter_s: table.number("limiter_s", CONSTANT),
     };
     let (reference, boost) = (clock.reference_mhz, clock.boost_mhz);
     table.require(
@@ -129,19 +155,19 @@ fn sensor(table: &mut Section<'_>, before: &[SensorParameters]) -> SensorParamet
             )
             .unwrap_or(Domain::Board),
         update_period_s: table.number("update_period_s", PERIOD),
-        window_s: table.optional_number("window_s", (Bound::Excluded(0.0), Bound::Included(*PERIOD.end()))),
+        window_s: table.optional_number("window_s", (Bound::Excluded(0.0), Bound::Included(PAST))),
         jitter_s: table.number("jitter_s", 0.0..),
-        delay_s: table.pair("delay_s", 0.0..=*PERIOD.end()),
+        delay_s: table.pair("delay_s", 0.0..=PAST),
         noise: table.number("noise", SHARE),
         noise_correlation: table.number("noise_correlation", 0.0..1.0),
-        gain: table.number("gain", ABOVE_ZERO),
-        offset_w: table.number("offset_w", ..),
-        step: table.number("step", ABOVE_ZERO),
-        missed: table.number("missed", 0.0..1.0),
-        query_s: table.pair("query_s", 0.0..=*PERIOD.end()),
+        gain: table.number("gain", 0.01..=100.0),
+        offset_w: table.number("offset_w", -1e5..=1e5),
+        step: table.number("step", 1e-12..=1e6),
+        missed: table.number("missed", 0.0..=0.5),
+        query_s: table.pair("query_s", QUERY),
         slow_queries: table.number("slow_queries", SHARE),
-        slow_query_s: table.number("slow_query_s", 0.0..=*PERIOD.end()),
-        wraps_at_j: table.optional_number("wraps_at_j", ABOVE_ZERO),
+        slow_query_s: table.number("slow_query_s", QUERY),
+        wraps_at_j: table.optional_number("wraps_at_j", 1e-9..=1e15),
         fault: table.optional_section("fault", fault),
     };
     check_identity(table, &sensor, before);
@@ -149,7 +175,7 @@ fn sensor(table: &mut Section<'_>, before: &[SensorParameters]) -> SensorParamet
         SensorKind::Energy => check_counter(table, &sensor),
         SensorKind::Power => check_power(table, &sensor),
     }
-    check_order_of_updates(table, &sensor);
+    check_jitter(table, &sensor);
     sensor
 }
 
@@ -164,6 +190,8 @@ fn check_identity(table: &mut Section<'_>, sensor: &SensorParameters, before: &[
     table.require("id", marked, expected);
     let new = before.iter().all(|other| other.id != sensor.id);
     table.require("id", new, "an id that no sensor before it has");
+    let whole = !before.is_empty() || !sensor.id.contains(':');
+    table.require("id", whole, "no colon, as the first sensor is the primary meter and no part of another");
     let primary = !before.is_empty() || sensor.kind == SensorKind::Energy;
     table.require("kind", primary, "\"energy\", as the first sensor is the primary meter");
 }
@@ -174,8 +202,9 @@ fn check_counter(table: &mut Section<'_>, sensor: &SensorParameters) {
     let expected =
         format!("at most the update period {period} of an energy counter that looks part of the time");
     table.require("window_s", within, &expected);
-    let wraps = sensor.wraps_at_j.is_none_or(|at| at > sensor.step);
-    table.require("wraps_at_j", wraps, &format!("above the step, {}", sensor.step));
+    let whole = |at: f64| at > sensor.step && (at / sensor.step - (at / sensor.step).round()).abs() < 1e-6;
+    let expected = format!("a multiple of the step, {}", sensor.step);
+    table.require("wraps_at_j", sensor.wraps_at_j.is_none_or(whole), &expected);
 }
 
 fn check_power(table: &mut Section<'_>, sensor: &SensorParameters) {
@@ -187,20 +216,12 @@ fn check_power(table: &mut Section<'_>, sensor: &SensorParameters) {
     table.require("fault", stuck, "a fault of the kind \"stuck\", as the others are those of counters");
 }
 
-/// An update must be published before the next: four standard deviations of the one's lateness, as many of the
-/// next one's earliness, and the spread of the delays must fit into a period.
-fn check_order_of_updates(table: &mut Section<'_>, sensor: &SensorParameters) {
-    let (period, jitter) = (sensor.update_period_s, 8.0 * sensor.jitter_s);
-    let expected = format!(
-        "at most {}, an eighth of the update period, as updates would overtake each other",
-        period / 8.0
-    );
-    table.require("jitter_s", jitter <= period, &expected);
-    let expected = format!(
-        "numbers that are, with eight times the jitter, at most the update period {period} apart, as updates would \
-         overtake each other"
-    );
-    table.require("delay_s", sensor.delay_s[1] - sensor.delay_s[0] <= period - jitter, &expected);
+/// Updates scatter around a regular grid, and two standard deviations of one must not reach the next.
+fn check_jitter(table: &mut Section<'_>, sensor: &SensorParameters) {
+    let most = sensor.update_period_s / 4.0;
+    let expected =
+        format!("at most {most}, a quarter of the update period, as updates would overtake each other");
+    table.require("jitter_s", sensor.jitter_s <= most, &expected);
 }
 
 fn fault(table: &mut Section<'_>) -> Fault {
@@ -212,11 +233,11 @@ fn fault(table: &mut Section<'_>) -> Fault {
     }
     match table.word("kind", [("stuck", Kind::Stuck), ("reset", Kind::Reset), ("read_rate", Kind::ReadRate)])
     {
-        Some(Kind::Stuck) => Fault::Stuck { at_s: table.number("at_s", 0.0..) },
-        Some(Kind::Reset) => Fault::Reset { at_s: table.number("at_s", 0.0..) },
+        Some(Kind::Stuck) => Fault::Stuck { at_s: table.number("at_s", 0.0..=1e6) },
+        Some(Kind::Reset) => Fault::Reset { at_s: table.number("at_s", 0.0..=1e6) },
         Some(Kind::ReadRate) => Fault::ReadRate {
-            per_query_j: table.number("per_query_j", 0.0..),
-            forgets_within_s: table.number("forgets_within_s", 0.0..),
+            per_query_j: table.number("per_query_j", 0.0..=1e5),
+            forgets_within_s: table.number("forgets_within_s", QUERY),
         },
         None => {
             // Which keys it has is not known without the kind.

@@ -285,14 +285,19 @@ fn shortened(text: &str) -> String {
 /// What a number must be to lie in a range.
 fn described(range: &impl RangeBounds<f64>) -> String {
     let upper = match range.end_bound() {
-        Bound::Included(most) => format!(" to {most}"),
-        Bound::Excluded(most) => format!(" to below {most}"),
+        Bound::Included(&most) => format!(" to {}", short(most)),
+        Bound::Excluded(&most) => format!(" to below {}", short(most)),
         Bound::Unbounded => String::new(),
     };
     match range.start_bound() {
-        Bound::Included(least) if upper.is_empty() => format!("a number of at least {least}"),
-        Bound::Included(least) => format!("a number from {least}{upper}"),
-        Bound::Excluded(least) => format!("a number above {least}{upper}"),
+        Bound::Included(&least) => format!("a number from {}{upper}", short(least)),
+        Bound::Excluded(&least) => format!("a number above {}{upper}", short(least)),
         Bound::Unbounded => format!("a finite number{upper}"),
     }
+}
+
+/// A number without long rows of zeros.
+fn short(number: f64) -> String {
+    let plain = number == 0.0 || (1e-3..1e6).contains(&number.abs());
+    if plain { number.to_string() } else { format!("{number:e}") }
 }
