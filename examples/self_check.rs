@@ -96,6 +96,7 @@ fn recorded(network: &Path, rounds: usize, run: u64) -> anyhow::Result<Trace> {
         device: DeviceChoice::Cpu { threads: None },
         meter: MeterChoice::parse("auto"),
         sysfs_root: "/sys".into(),
+        nvml_lib: None,
         timing: timing(rounds),
         seed: 1,
         out: Some(out.clone()),

@@ -14,6 +14,7 @@ mod doctor;
 mod hwmon;
 mod mutation;
 mod networks;
+mod nvml;
 mod onnx;
 mod perf;
 mod pictures;

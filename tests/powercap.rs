@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use layerjoule::clock::Instant;
 use layerjoule::clock::MonotonicClock;
 use layerjoule::meter::{
-    Meter, MeterCandidate, MeterChoice, POWERCAP_ID, ReadError, choose, host_meters, powercap_meters,
+    Meter, MeterCandidate, MeterChoice, POWERCAP_ID, Part, ReadError, choose, host_meters, powercap_meters,
 };
 use layerjoule::trace::{MeterStatus, SpanKind};
 use layerjoule::units::{Joules, Seconds};
@@ -155,7 +155,7 @@ fn a_package_without_a_name_is_left_out_by_name_and_the_others_count() {
     assert!(package.notes[0].text.contains("intel-rapl:1 is left out"), "{:?}", package.notes);
     // The run says so too.
     let choice = MeterChoice::Named(vec![POWERCAP_ID.to_string()]);
-    let chosen = choose(powercap_meters(dir.path()), &choice).unwrap();
+    let chosen = choose(powercap_meters(dir.path()), &choice, &Part::Cpu).unwrap();
     assert!(chosen.warnings.iter().any(|w| w.code == "skipped_zone"));
 }
 
@@ -228,7 +228,7 @@ fn a_still_counter_is_unavailable_with_the_reason() {
     assert_eq!(powercap.record.status, MeterStatus::Unavailable);
     assert!(powercap.record.reason.as_deref().unwrap().contains("stood still"));
     // The model takes its place, and says that it is one.
-    let chosen = choose(candidates, &MeterChoice::Auto).unwrap();
+    let chosen = choose(candidates, &MeterChoice::Auto, &Part::Cpu).unwrap();
     assert_eq!(chosen.primary().id, "modelled");
     assert!(chosen.warnings.iter().any(|w| w.code == "estimated"));
 }

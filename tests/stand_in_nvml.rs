@@ -3,13 +3,12 @@
 //! A busy machine holds tests up, so that no bound here follows from how long a sleep lasts: all follow from the
 //! instants right before and after each call.
 
-use std::ffi::{CString, OsStr, c_char, c_int, c_uint, c_void};
+use std::ffi::{OsStr, c_char, c_int, c_uint, c_void};
 use std::process::Command;
 
 use layerjoule::clock::{Clock, MonotonicClock};
 use layerjoule::sim::{DeviceParameters, Domain, EnergyCurve, Fault, History, SensorParameters};
 use layerjoule::units::Seconds;
-use libloading::{Library, Symbol};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enum_wrappers::device::{Clock as ClockKind, TemperatureSensor};
 use nvml_wrapper::enums::device::SampleValue;
@@ -19,16 +18,14 @@ use nvml_wrapper::sys_exports::field_id::{
     NVML_FI_DEV_ENERGY, NVML_FI_DEV_POWER_AVERAGE, NVML_FI_DEV_POWER_INSTANT,
     NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION,
 };
-use tempfile::TempDir;
 
-use crate::stand_ins::nvml_library;
+use crate::stand_ins::{StandIn, exact, function, nvml_library};
 
 /// One machine with one GPU: a copy of the library, whose static state is its own.
 struct Machine {
     nvml: Nvml,
-    library: Library,
+    stand_in: StandIn,
     clock: MonotonicClock,
-    _files: TempDir,
 }
 
 /// Something that happened between two instants.
@@ -45,21 +42,9 @@ impl Machine {
     }
 
     fn with_latency(device: &DeviceParameters, latency: bool) -> Self {
-        let files = TempDir::new().unwrap();
-        let [path, device_file] = ["libnvidia-ml.so", "device.toml"].map(|name| files.path().join(name));
-        std::fs::copy(nvml_library(), &path).unwrap();
-        std::fs::write(&device_file, device.to_toml()).unwrap();
-        let device_file = CString::new(device_file.to_str().unwrap()).unwrap();
-        // SAFETY: the stand-in does nothing when it is loaded.
-        let library = unsafe { Library::new(&path) }.unwrap();
-        type Start = unsafe extern "C" fn(*const c_char, u64, c_int) -> c_uint;
-        // SAFETY: the type is that of its documentation.
-        let start = unsafe { function::<Start>(&library, "stand_in_start") };
-        // SAFETY: the text ends with a zero.
-        let started = unsafe { start(device_file.as_ptr(), 1, c_int::from(latency)) };
-        assert_eq!(started, 0, "{}", device.to_toml());
-        let nvml = Nvml::builder().lib_path(path.as_os_str()).init().unwrap();
-        Self { nvml, library, clock: MonotonicClock::start(), _files: files }
+        let stand_in = StandIn::start(device, latency);
+        let nvml = Nvml::builder().lib_path(stand_in.path.as_os_str()).init().unwrap();
+        Self { nvml, stand_in, clock: MonotonicClock::start() }
     }
 
     fn device(&self) -> nvml_wrapper::Device<'_> {
@@ -82,16 +67,14 @@ impl Machine {
 
     /// Sets the true power of the board.
     fn draw(&self, watts: f64) -> Seen<f64> {
-        type Set = extern "C" fn(f64, f64) -> c_uint;
-        // SAFETY: the type is that of its documentation.
-        let set = unsafe { function::<Set>(&self.library, "stand_in_set_power") };
-        let set = self.when(|| assert_eq!(set(watts, 20.0), 0));
+        let set = self.when(|| self.stand_in.draw(watts, 20.0));
         Seen { after: set.after, before: set.before, value: watts }
     }
 
     fn true_joules(&self) -> f64 {
         // SAFETY: the type is that of its documentation.
-        let joules = unsafe { function::<extern "C" fn() -> f64>(&self.library, "stand_in_true_joules") };
+        let joules =
+            unsafe { function::<extern "C" fn() -> f64>(&self.stand_in.library, "stand_in_true_joules") };
         joules()
     }
 
@@ -120,25 +103,6 @@ impl Machine {
             }
         }
     }
-}
-
-/// A function of the stand-in.
-///
-/// # Safety
-///
-/// `F` is its type.
-unsafe fn function<'a, F>(library: &'a Library, name: &str) -> Symbol<'a, F> {
-    // SAFETY: as the caller promises.
-    unsafe { library.get(name.as_bytes()) }.unwrap()
-}
-
-/// A preset whose sensors neither err by chance nor miss updates.
-fn exact(preset: &str) -> DeviceParameters {
-    let mut device = DeviceParameters::preset(preset).unwrap();
-    for sensor in &mut device.sensor {
-        (sensor.noise, sensor.missed) = (0.0, 0.0);
-    }
-    device
 }
 
 fn sensor<'a>(device: &'a DeviceParameters, id: &str) -> &'a SensorParameters {
@@ -341,7 +305,7 @@ fn the_board_is_the_one_of_its_device_file() {
     let machine = Machine::start(&device);
     let board = machine.device();
     assert_eq!(machine.nvml.device_count().unwrap(), 1);
-    assert_eq!(machine.nvml.sys_driver_version().unwrap(), "580.95.05");
+    assert_eq!(machine.nvml.sys_driver_version().unwrap(), "580.95.05 stand-in");
     assert_eq!(board.name().unwrap(), device.name);
     let same = machine.nvml.device_by_uuid(board.uuid().unwrap()).unwrap();
     assert_eq!(same.name().unwrap(), device.name);
@@ -375,7 +339,7 @@ fn wrong_calls_are_errors_and_never_more() {
     let call = |name: &str, device, to| {
         type Get = unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_uint;
         // SAFETY: the type is that of nvml.h.
-        let get = unsafe { function::<Get>(&machine.library, name) };
+        let get = unsafe { function::<Get>(&machine.stand_in.library, name) };
         // SAFETY: the numbers that they write fit there.
         unsafe { get(device, to) }
     };
@@ -387,23 +351,25 @@ fn wrong_calls_are_errors_and_never_more() {
     for name in ["nvmlDeviceGetName", "nvmlDeviceGetUUID"] {
         type Text = unsafe extern "C" fn(*mut c_void, *mut c_char, c_uint) -> c_uint;
         // SAFETY: the type is that of nvml.h.
-        let get = unsafe { function::<Text>(&machine.library, name) };
+        let get = unsafe { function::<Text>(&machine.stand_in.library, name) };
         // SAFETY: 5 bytes are there.
         assert_eq!(unsafe { get(handle, place.cast(), 5) }, 7, "{name}");
     }
     type Fields = unsafe extern "C" fn(*mut c_void, c_int, *mut c_void) -> c_uint;
     // SAFETY: the type is that of nvml.h.
-    let fields = unsafe { function::<Fields>(&machine.library, "nvmlDeviceGetFieldValues") };
+    let fields = unsafe { function::<Fields>(&machine.stand_in.library, "nvmlDeviceGetFieldValues") };
     for (count, to) in [(1, null), (0, place), (-1, place)] {
         // SAFETY: nothing is written for these arguments.
         assert_eq!(unsafe { fields(handle, count, to) }, 2, "{count} values");
     }
     // SAFETY: the type is that of its documentation.
-    let set =
-        unsafe { function::<extern "C" fn(f64, f64) -> c_uint>(&machine.library, "stand_in_set_power") };
+    let set = unsafe {
+        function::<extern "C" fn(f64, f64) -> c_uint>(&machine.stand_in.library, "stand_in_set_power")
+    };
     assert_eq!([set(-1.0, 0.0), set(f64::NAN, 0.0), set(10.0, 20.0)], [2; 3]);
     // SAFETY: the type is that of nvml.h.
-    let shutdown = unsafe { function::<extern "C" fn() -> c_uint>(&machine.library, "nvmlShutdown") };
+    let shutdown =
+        unsafe { function::<extern "C" fn() -> c_uint>(&machine.stand_in.library, "nvmlShutdown") };
     assert_eq!((shutdown(), shutdown()), (0, 1));
     for name in getters {
         assert_eq!(call(name, handle, place), 1, "{name} without nvmlInit");

@@ -6,16 +6,17 @@ use clap::Args;
 use serde_json::json;
 
 use crate::clock::MonotonicClock;
-use crate::meter::{Host, MODELLED_ID, Mend, MeterCandidate, automatic_primary, host_meters, mends};
+use crate::meter::nvml::{Among, GpuSelector, NVML_ID, nvml_meters};
+use crate::meter::{Host, MODELLED_ID, Mend, MeterCandidate, Part, automatic_primary, host_meters, mends};
 use crate::report::si;
 use crate::run::{Quietness, Surroundings};
 use crate::sim::PRESETS;
 use crate::trace::{MeterKind, MeterStatus};
 
-use super::SysfsRoot;
 use super::cuda::{CudaDiagnosis, CudaPath};
 use super::exit::Exit;
 use super::page::Page;
+use super::{NvmlLibrary, SysfsRoot};
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -26,6 +27,8 @@ pub(super) struct DoctorArguments {
     format: DoctorFormat,
     #[command(flatten)]
     sysfs: SysfsRoot,
+    #[command(flatten)]
+    nvml: NvmlLibrary,
     #[command(flatten)]
     cuda: CudaPath,
 }
@@ -53,8 +56,10 @@ pub(super) fn run(arguments: &DoctorArguments) -> anyhow::Result<Exit> {
     // First, while nothing of ours runs.
     let quiet = Quietness::watch(&at, &clock);
     let cuda = CudaDiagnosis::of(&arguments.cuda, root)?;
-    let diagnosis =
-        Diagnosis { cuda, quiet, meters: host_meters(root, &clock), host: Host::read(Path::new("/proc")) };
+    let mut meters = host_meters(root, &clock);
+    let library = arguments.nvml.nvml_lib.as_deref();
+    meters.extend(nvml_meters(library, &GpuSelector::Index(0), Among::All, &clock));
+    let diagnosis = Diagnosis { cuda, quiet, meters, host: Host::read(Path::new("/proc")) };
     match arguments.format {
         DoctorFormat::Json => {
             super::print(&format!("{}\n", serde_json::to_string_pretty(&diagnosis.json()?)?))?;
@@ -71,7 +76,7 @@ fn simulated() -> Vec<String> {
 
 impl Diagnosis {
     fn automatic(&self) -> Option<&str> {
-        let best = automatic_primary(self.meters.iter().map(|m| &m.record))?;
+        let best = automatic_primary(&self.meters, &Part::Cpu)?;
         Some(&self.meters[best].record.id)
     }
 
@@ -115,25 +120,38 @@ impl Diagnosis {
         page.entry("models", &simulated().join(", "));
         self.cuda.libraries(&mut page);
         page.line("\nMeters, best first");
-        for meter in &self.meters {
-            self.meter(&mut page, meter);
+        let same = |a: &MeterCandidate, b: &MeterCandidate| a.refusal.is_some() && a.refusal == b.refusal;
+        let of_gpus = self.meters.iter().position(|meter| meter.record.id.starts_with(NVML_ID));
+        let (of_host, of_gpus) = self.meters.split_at(of_gpus.unwrap_or(self.meters.len()));
+        for meters in of_host.chunk_by(same) {
+            self.meters(&mut page, meters);
+        }
+        if !of_gpus.is_empty() {
+            page.line("\nMeters of GPUs");
+        }
+        for meters in of_gpus.chunk_by(same) {
+            self.meters(&mut page, meters);
         }
         match self.automatic() {
-            Some(id) => page.line(&format!("\n`--meter auto` takes {id}")),
+            Some(id) => page.line(&format!("\n`--meter auto` takes {id} on the CPU")),
             None => page.line("\nNo meter works here"),
         }
         self.host(&mut page);
         page.0
     }
 
-    fn meter(&self, page: &mut Page, meter: &MeterCandidate) {
+    /// One meter, or several that do not work for one reason.
+    fn meters(&self, page: &mut Page, meters: &[MeterCandidate]) {
+        let [meter, others @ ..] = meters else { return };
         let record = &meter.record;
         let state = match record.status {
             MeterStatus::Measured => "works",
             MeterStatus::Estimated => "works, ESTIMATES only",
             MeterStatus::Unavailable => "does not work",
         };
-        page.line(&format!("  {}: {state}", record.id));
+        let ids: Vec<&str> = [meter].into_iter().chain(others).map(|m| m.record.id.as_str()).collect();
+        let state = if others.is_empty() { state } else { "do not work" };
+        page.paragraph(2, 4, &format!("{}: {state}", ids.join(", ")));
         page.entry("scope", &record.scope);
         if meter.meter.is_some() {
             if let Some(period) = record.update_period_s {

@@ -31,7 +31,7 @@ asked; 130 interrupted, what is finished is kept.";
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs a network and says how many joules each layer costs
-    Profile(profile::ProfileArguments),
+    Profile(Box<profile::ProfileArguments>),
     /// Lists layers, shapes, parameters, FLOPs, bytes and memory; runs nothing
     Inspect(inspect::InspectArguments),
     /// Renders a recorded run again
@@ -107,4 +107,12 @@ struct SysfsRoot {
     /// Reads meters from the files under DIR instead of /sys
     #[arg(long, value_name = "DIR", default_value = "/sys")]
     sysfs_root: PathBuf,
+}
+
+/// The place of NVIDIA's management library, for other installations and for stand-ins.
+#[derive(Debug, clap::Args)]
+struct NvmlLibrary {
+    /// Reads GPUs through FILE instead of the driver's libnvidia-ml.so.1
+    #[arg(long, value_name = "FILE")]
+    nvml_lib: Option<PathBuf>,
 }

@@ -19,7 +19,7 @@ use crate::units::Seconds;
 use super::cuda::CudaPath;
 use super::exit::{Exit, WrongInput};
 use super::progress::Progress;
-use super::{Format, SysfsRoot, key_value};
+use super::{Format, NvmlLibrary, SysfsRoot, key_value};
 
 /// Arguments of `profile`.
 #[derive(Debug, Args)]
@@ -83,6 +83,8 @@ pub(super) struct ProfileArguments {
     top: usize,
     #[command(flatten)]
     sysfs: SysfsRoot,
+    #[command(flatten)]
+    nvml: NvmlLibrary,
     #[command(flatten)]
     cuda: CudaPath,
 }
@@ -193,6 +195,7 @@ fn options(arguments: &ProfileArguments) -> anyhow::Result<ProfileOptions> {
         device: device(arguments)?,
         meter: MeterChoice::parse(&arguments.meter),
         sysfs_root: arguments.sysfs.sysfs_root.clone(),
+        nvml_lib: arguments.nvml.nvml_lib.clone(),
         timing: Timing {
             rounds: Some(arguments.rounds),
             window: seconds(arguments.window),

@@ -1,8 +1,9 @@
 //! Which meter's joules are reported.
 
 use crate::trace::{MeterKind, MeterRecord, MeterStatus, Warning};
+use crate::units::Seconds;
 
-use super::interface::{Meter, MeterCandidate};
+use super::interface::{Meter, MeterCandidate, Part};
 
 /// What the user asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,14 @@ impl MeterChoice {
         let ids: Vec<String> =
             text.split(',').map(|id| id.trim().to_string()).filter(|id| !id.is_empty()).collect();
         if ids.is_empty() || ids == ["auto"] { Self::Auto } else { Self::Named(ids) }
+    }
+
+    /// The ids asked for; none of them with `auto`.
+    pub fn ids(&self) -> &[String] {
+        match self {
+            Self::Auto => &[],
+            Self::Named(ids) => ids,
+        }
     }
 }
 
@@ -41,8 +50,8 @@ pub enum MeterError {
         /// Why, and what mends it.
         reason: String,
     },
-    /// Nothing works, not even the model.
-    #[error("no meter works here; `layerjoule doctor` says why")]
+    /// Nothing works that sees the device.
+    #[error("no meter that sees the device works here; `layerjoule doctor` says why")]
     None,
 }
 
@@ -54,6 +63,10 @@ pub struct Chosen {
     pub meters: Vec<(usize, Box<dyn Meter>)>,
     /// What a reader of the results must know about the choice.
     pub warnings: Vec<Warning>,
+    /// How long a load has to run before the primary meter shows nothing but it.
+    pub lag: Seconds,
+    /// Whether one of the meters read is a stand-in.
+    pub emulated: bool,
 }
 
 impl Chosen {
@@ -63,25 +76,35 @@ impl Chosen {
     }
 }
 
-/// Chooses the primary meter and those read beside it.
+/// Chooses the primary meter and those read beside it, for a network that runs on `device`.
 ///
-/// With [`MeterChoice::Auto`] the first candidate that works is primary, and further counters of the same family
-/// are read beside it. Power sensors are not: each costs a transfer over a slow bus at every reading.
+/// With [`MeterChoice::Auto`] the first candidate that works and sees the device is primary, and further counters of
+/// the same family are read beside it. Power sensors are not: each costs a transfer over a slow bus at every reading.
+/// A named meter need not see the device; it is used, with a warning.
 ///
 /// # Errors
 ///
 /// A name that does not exist, a named meter that does not work, or nothing that works.
-pub fn choose(candidates: Vec<MeterCandidate>, choice: &MeterChoice) -> Result<Chosen, MeterError> {
+pub fn choose(
+    candidates: Vec<MeterCandidate>,
+    choice: &MeterChoice,
+    device: &Part,
+) -> Result<Chosen, MeterError> {
     let wanted = match choice {
-        MeterChoice::Auto => automatic(&candidates)?,
+        MeterChoice::Auto => automatic(&candidates, device)?,
         MeterChoice::Named(ids) => {
             ids.iter().map(|id| named(&candidates, id)).collect::<Result<Vec<_>, _>>()?
         }
     };
-    if wanted.is_empty() {
-        return Err(MeterError::None);
-    }
-    let mut chosen = Chosen { records: Vec::new(), meters: Vec::new(), warnings: Vec::new() };
+    let Some(&primary) = wanted.first() else { return Err(MeterError::None) };
+    let mut chosen = Chosen {
+        records: Vec::new(),
+        meters: Vec::new(),
+        warnings: Vec::new(),
+        lag: candidates[primary].lag(),
+        emulated: wanted.iter().any(|&index| candidates[index].emulated),
+    };
+    let about_primary = warnings(&candidates[primary], device);
     let mut meters: Vec<(usize, Box<dyn Meter>)> = Vec::new();
     for (index, candidate) in candidates.into_iter().enumerate() {
         let MeterCandidate { record, meter, notes, .. } = candidate;
@@ -94,20 +117,20 @@ pub fn choose(candidates: Vec<MeterCandidate>, choice: &MeterChoice) -> Result<C
     // In the order asked for, so that the first is the primary one.
     meters.sort_by_key(|(index, _)| wanted.iter().position(|w| w == index));
     chosen.meters = meters;
-    let about_primary = warnings(chosen.primary());
     chosen.warnings.extend(about_primary);
     Ok(chosen)
 }
 
-/// The position of the meter that `auto` takes: the first that works. A domain such as `x:dram` is no stand-in
-/// for the whole.
-pub fn automatic_primary<'a>(mut records: impl Iterator<Item = &'a MeterRecord>) -> Option<usize> {
-    records.position(|r| r.status != MeterStatus::Unavailable && !r.id.contains(':'))
+/// The position of the meter that `auto` takes: the first that works and sees the device. A domain such as `x:dram` is
+/// no stand-in for the whole.
+pub fn automatic_primary(candidates: &[MeterCandidate], device: &Part) -> Option<usize> {
+    let whole = |c: &MeterCandidate| !c.record.id.contains(':') && c.part.contains(device);
+    candidates.iter().position(|c| c.record.status != MeterStatus::Unavailable && whole(c))
 }
 
-fn automatic(candidates: &[MeterCandidate]) -> Result<Vec<usize>, MeterError> {
+fn automatic(candidates: &[MeterCandidate], device: &Part) -> Result<Vec<usize>, MeterError> {
     let works = |c: &MeterCandidate| c.meter.is_some();
-    let primary = automatic_primary(candidates.iter().map(|c| &c.record)).ok_or(MeterError::None)?;
+    let primary = automatic_primary(candidates, device).ok_or(MeterError::None)?;
     let family = &candidates[primary].record.id;
     let sibling = |c: &MeterCandidate| {
         c.record.kind == MeterKind::Counter && c.record.id.split(':').next() == Some(family)
@@ -136,8 +159,17 @@ fn named(candidates: &[MeterCandidate], id: &str) -> Result<usize, MeterError> {
     Ok(index)
 }
 
-fn warnings(primary: &MeterRecord) -> Vec<Warning> {
+fn warnings(candidate: &MeterCandidate, device: &Part) -> Vec<Warning> {
+    let primary = &candidate.record;
     let mut warnings = Vec::new();
+    if !candidate.part.contains(device) {
+        let text = format!(
+            "{} reads {}, which the layers do not run on: they run on {device}. Every energy is what the one spent \
+             while the other worked",
+            primary.id, primary.scope
+        );
+        warnings.push(Warning::new("scope", text));
+    }
     if primary.status == MeterStatus::Estimated {
         let band = primary.systematic_relative.map_or(String::new(), |s| format!(", ±{:.0} %", s * 100.0));
         warnings.push(Warning::new(
@@ -145,11 +177,72 @@ fn warnings(primary: &MeterRecord) -> Vec<Warning> {
             format!("every energy is estimated by a model{band}, not measured; see `layerjoule doctor`"),
         ));
     }
-    if matches!(primary.kind, MeterKind::Counter | MeterKind::Power) && primary.id.contains(':') {
+    let is_part = matches!(primary.kind, MeterKind::Counter | MeterKind::Power) && primary.id.contains(':');
+    if is_part && candidate.part.contains(device) {
         warnings.push(Warning::new(
             "scope",
             format!("{} reads {}, which is not all that the layers use", primary.id, primary.scope),
         ));
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Instant;
+    use crate::meter::interface::{ReadError, record};
+    use crate::units::Joules;
+
+    struct Still;
+
+    impl Meter for Still {
+        fn read(&mut self, _now: Instant) -> Result<Joules, ReadError> {
+            Ok(Joules::ZERO)
+        }
+    }
+
+    fn candidates() -> Vec<MeterCandidate> {
+        let gpu = |uuid: &str| Part::Gpu(uuid.to_string());
+        let of = [
+            ("rapl-perf", MeterKind::Counter, Part::Cpu),
+            ("nvml", MeterKind::Counter, gpu("a")),
+            ("nvml-instant", MeterKind::Power, gpu("a")),
+            ("nvml@1", MeterKind::Counter, gpu("b")),
+            ("hwmon", MeterKind::Power, Part::Machine),
+        ];
+        let candidate = |(id, kind, part)| {
+            let mut candidate = MeterCandidate::working(record(id, "scope", kind), Box::new(Still));
+            candidate.part = part;
+            candidate
+        };
+        of.map(candidate).into()
+    }
+
+    fn auto(without: &[&str], device: &Part) -> Vec<String> {
+        let mut candidates = candidates();
+        candidates.retain(|c| !without.contains(&c.record.id.as_str()));
+        let chosen = choose(candidates, &MeterChoice::Auto, device).unwrap();
+        assert!(chosen.warnings.is_empty(), "{:?}", chosen.warnings);
+        chosen.meters.iter().map(|(index, _)| chosen.records[*index].id.clone()).collect()
+    }
+
+    #[test]
+    fn auto_takes_what_sees_the_device_and_no_other_gpu_beside_it() {
+        assert_eq!(auto(&[], &Part::Cpu), ["rapl-perf"]);
+        assert_eq!(auto(&["rapl-perf"], &Part::Cpu), ["hwmon"]);
+        assert_eq!(auto(&[], &Part::Gpu("a".to_string())), ["nvml"]);
+        assert_eq!(auto(&[], &Part::Gpu("b".to_string())), ["nvml@1"]);
+        assert_eq!(auto(&["nvml", "nvml-instant"], &Part::Gpu("a".to_string())), ["hwmon"]);
+        let nothing = choose(candidates(), &MeterChoice::Auto, &Part::Gpu("c".to_string())).unwrap();
+        assert_eq!(nothing.primary().id, "hwmon");
+    }
+
+    #[test]
+    fn a_named_meter_that_does_not_see_the_device_is_used_with_a_warning() {
+        let chosen = choose(candidates(), &MeterChoice::parse("nvml"), &Part::Cpu).unwrap();
+        assert_eq!(chosen.primary().id, "nvml");
+        let [warning] = &chosen.warnings[..] else { panic!("{:?}", chosen.warnings) };
+        assert!(warning.code == "scope" && warning.text.contains("they run on the CPU"), "{warning:?}");
+    }
 }

@@ -12,7 +12,7 @@ use crate::clock::Instant;
 use crate::trace::{Coverage, MeterKind};
 use crate::units::{Joules, Seconds, Watts};
 
-use super::interface::{Meter, MeterCandidate, ReadError, record};
+use super::interface::{Meter, MeterCandidate, Part, ReadError, record};
 use super::node::{CountedFile, CountedFiles, read_number, text, try_number};
 use super::power_integral::PowerIntegral;
 use super::refusal::{Cause, Refusal};
@@ -129,13 +129,15 @@ fn sum_of_sockets(sockets: &[&Sensor]) -> MeterCandidate {
         Source::Energy(path) => Some(CountedFile::open(path.clone(), u64::MAX)),
         Source::Rail { .. } | Source::Power(_) => None,
     });
-    match files.collect::<Result<Vec<_>, _>>() {
+    let mut candidate = match files.collect::<Result<Vec<_>, _>>() {
         Ok(files) => MeterCandidate::working(
             record(HWMON_ID, &scope, MeterKind::Counter),
             Box::new(CountedFiles(files)),
         ),
         Err(refusal) => MeterCandidate::unavailable(HWMON_ID, &scope, MeterKind::Counter, refusal),
-    }
+    };
+    candidate.part = Part::Cpu;
+    candidate
 }
 
 impl Sensor {
@@ -163,7 +165,7 @@ impl Sensor {
                     as Box<dyn Meter>
             }),
         };
-        match opened {
+        let mut candidate = match opened {
             Ok(meter) => {
                 let mut candidate = MeterCandidate::working(record, meter);
                 if matches!(self.source, Source::Energy(_)) {
@@ -172,7 +174,13 @@ impl Sensor {
                 candidate
             }
             Err(refusal) => MeterCandidate::unavailable(id, &self.scope, kind, refusal),
-        }
+        };
+        // What an unknown rail feeds is unknown, and nothing is said against it.
+        candidate.part = match self.role {
+            Role::Socket | Role::Cpu => Part::Cpu,
+            Role::Total | Role::Other => Part::Machine,
+        };
+        candidate
     }
 
     /// How its joules come about.

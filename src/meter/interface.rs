@@ -39,6 +39,34 @@ pub trait Meter {
     }
 }
 
+/// The part of the machine that a meter sees, or that a network runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// All of it. A simulated device is all there is of its machine.
+    Machine,
+    /// The processors, with or without their memory.
+    Cpu,
+    /// The GPU with this UUID.
+    Gpu(String),
+}
+
+impl Part {
+    /// Whether the energy of `device` lies in what a meter of this part sees.
+    pub fn contains(&self, device: &Self) -> bool {
+        *self == Self::Machine || self == device
+    }
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Machine => f.write_str("the machine"),
+            Self::Cpu => f.write_str("the CPU"),
+            Self::Gpu(uuid) => write!(f, "GPU {uuid}"),
+        }
+    }
+}
+
 /// A meter with what is known of it; without a `meter` it cannot be used, and its record says why.
 pub struct MeterCandidate {
     /// What is known of it.
@@ -53,12 +81,16 @@ pub struct MeterCandidate {
     pub refusal: Option<Refusal>,
     /// What a reader of its joules must know.
     pub notes: Vec<Warning>,
+    /// What it sees. `--meter auto` takes no meter that does not see the device.
+    pub part: Part,
+    /// Whether files or a library stand in for those of the machine.
+    pub emulated: bool,
 }
 
 impl MeterCandidate {
     /// A meter that works.
     pub fn working(record: MeterRecord, meter: Box<dyn Meter>) -> Self {
-        Self { record, meter: Some(meter), twin: None, resolution: None, refusal: None, notes: Vec::new() }
+        Self { meter: Some(meter), ..Self::without_meter(record) }
     }
 
     /// A meter that cannot be used, with the reason and what mends it.
@@ -66,7 +98,30 @@ impl MeterCandidate {
         let mut record = record(id, scope, kind);
         record.status = MeterStatus::Unavailable;
         record.reason = Some(refusal.to_string());
-        Self { record, meter: None, twin: None, resolution: None, refusal: Some(refusal), notes: Vec::new() }
+        Self { refusal: Some(refusal), ..Self::without_meter(record) }
+    }
+
+    fn without_meter(record: MeterRecord) -> Self {
+        Self {
+            record,
+            meter: None,
+            twin: None,
+            resolution: None,
+            refusal: None,
+            notes: Vec::new(),
+            part: Part::Machine,
+            emulated: false,
+        }
+    }
+
+    /// How long the load has to run before the meter shows nothing but it. A power sensor that says no more shows the
+    /// mean of its last period: two of them later only what runs now.
+    pub(super) fn lag(&self) -> Seconds {
+        match (self.record.lag_s, self.record.kind, self.record.update_period_s) {
+            (Some(lag), ..) => lag,
+            (None, MeterKind::Power, Some(period)) => period * 2.0,
+            _ => Seconds::ZERO,
+        }
     }
 
     /// Makes the meter unavailable.

@@ -12,6 +12,7 @@ mod hwmon;
 mod interface;
 mod modelled;
 mod node;
+pub mod nvml;
 mod perf;
 mod power_integral;
 mod power_model;
@@ -26,7 +27,7 @@ pub use counter::WrappingCounter;
 pub use cpu_identity::CpuIdentity;
 pub use host::Host;
 pub use hwmon::{HWMON_ID, hwmon_meters};
-pub use interface::{Meter, MeterCandidate, ReadError};
+pub use interface::{Meter, MeterCandidate, Part, ReadError};
 pub use modelled::{MODELLED_ID, ModelledMeter};
 pub use perf::{PERF_ID, perf_meters};
 pub use power_integral::{Gap, PowerIntegral};
@@ -40,13 +41,20 @@ use std::path::Path;
 use crate::clock::Clock;
 use crate::trace::MeterKind;
 
-/// Every meter the host could have, best first, tried: opened, watched until its period is known, and compared
-/// with those that see the same.
+/// Every meter the host could have but those of GPUs ([`nvml::nvml_meters`]), best first, tried: opened, watched until
+/// its period is known, and compared with those that see the same.
 pub fn host_meters(sysfs_root: &Path, clock: &dyn Clock) -> Vec<MeterCandidate> {
     let mut candidates = perf_meters(sysfs_root);
     candidates.extend(powercap_meters(sysfs_root));
     candidates.extend(hwmon_meters(sysfs_root));
     candidates.push(ModelledMeter::candidate());
+    for candidate in &mut candidates {
+        let of_sysfs = candidate.record.kind != MeterKind::Modelled;
+        candidate.emulated = of_sysfs && sysfs_root != Path::new("/sys");
+        if !candidate.record.id.starts_with(HWMON_ID) {
+            candidate.part = Part::Cpu;
+        }
+    }
     try_out(&mut candidates, clock);
     compare::compare_counters(&mut candidates, clock);
     candidates

@@ -20,6 +20,22 @@ pub enum Cause {
     PerfDenied,
     /// The files are not those of this machine, so that nothing can be opened.
     OtherRoot,
+    /// NVIDIA's management library is not installed, or another file has its name.
+    NoNvml,
+    /// The library finds no driver, or one of another version.
+    NvidiaDriver,
+    /// The driver does not let this user at the GPU.
+    NvmlDenied,
+    /// There is no such GPU.
+    NoGpu,
+    /// The GPU no longer answers.
+    GpuLost,
+    /// This GPU or its driver does not have the reading.
+    NotOnThisGpu,
+    /// MIG splits the GPU, whose sensors see the whole of it.
+    Mig,
+    /// The counter depends on how often it is read.
+    ReadRate,
     /// The user has to choose one of these meters.
     Ambiguous(Vec<String>),
     /// The kernel or the sensor does not do what it should; nothing here mends that.
@@ -53,7 +69,18 @@ impl fmt::Display for Refusal {
             Cause::FileDenied(path) => write!(f, "; allow it with `sudo chmod a+r {}`", path.display()),
             Cause::PerfDenied => f.write_str("; allow it with `sudo sysctl kernel.perf_event_paranoid=0`"),
             Cause::Ambiguous(ids) => write!(f, "; name one with --meter: {}", ids.join(" or ")),
-            Cause::NoPerfPmu | Cause::NoSensor | Cause::OtherRoot | Cause::Broken => Ok(()),
+            Cause::NvidiaDriver => f.write_str("; load the driver with `sudo modprobe nvidia`"),
+            Cause::ReadRate => f.write_str("; measure with --meter nvml-instant"),
+            Cause::GpuLost => f.write_str("; it has to be reset, or the machine restarted"),
+            Cause::NoPerfPmu
+            | Cause::NoSensor
+            | Cause::OtherRoot
+            | Cause::NoNvml
+            | Cause::NvmlDenied
+            | Cause::NoGpu
+            | Cause::NotOnThisGpu
+            | Cause::Mig
+            | Cause::Broken => Ok(()),
         }
     }
 }
@@ -95,11 +122,65 @@ pub fn mends(cause: &Cause, host: &Host) -> Vec<Mend> {
         Cause::FileDenied(path) => file_denied(path, host),
         Cause::PerfDenied => perf_denied(host),
         Cause::OtherRoot => vec![nothing("leave out --sysfs-root to open the events of this machine")],
+        Cause::NoNvml | Cause::NvmlDenied if host.container.is_some() => vec![gpus_of_a_container(host)],
+        Cause::NoNvml => vec![nothing(
+            "the library comes with NVIDIA's driver: install that, or give its place with --nvml-lib FILE. Without \
+             an NVIDIA GPU there is nothing to mend",
+        )],
+        Cause::NvidiaDriver => vec![
+            command("sudo modprobe nvidia", "loads the driver until the next boot"),
+            nothing(
+                "after an update of the driver, restart the machine: library and module must be of one version",
+            ),
+        ],
+        Cause::NvmlDenied => vec![command(
+            "ls -l /dev/nvidia*",
+            "shows who may use the GPU; all users may, unless the driver's option NVreg_DeviceFileMode says otherwise",
+        )],
+        Cause::NoGpu => vec![command("nvidia-smi -L", "lists the GPUs with their numbers and UUIDs")],
+        Cause::GpuLost => vec![
+            command("sudo dmesg | grep -i xid", "shows what the driver noted when the GPU was lost"),
+            command(
+                "sudo nvidia-smi --gpu-reset",
+                "resets it, when nobody uses it; otherwise restart the machine",
+            ),
+        ],
+        Cause::NotOnThisGpu => vec![nothing(
+            "the energy counter came with Volta, the power readings with driver 530, the average with Ampere (not \
+             GA100): take another meter, or a newer driver",
+        )],
+        Cause::Mig => vec![command(
+            "sudo nvidia-smi -mig 0",
+            "stops splitting all GPUs, when nobody uses them; -i N for one",
+        )],
+        Cause::ReadRate => vec![command(
+            "layerjoule profile --meter nvml-instant NETWORK",
+            "adds up power readings instead, which do not depend on how often they are read",
+        )],
         Cause::Ambiguous(ids) => ids
             .iter()
             .map(|id| command(format!("layerjoule profile --meter {id} NETWORK"), "measures with this one"))
             .collect(),
         Cause::Broken => Vec::new(),
+    }
+}
+
+/// A container sees GPUs and their library only when it is started with them (NVIDIA Container Toolkit).
+fn gpus_of_a_container(host: &Host) -> Mend {
+    match host.container.as_deref() {
+        Some("podman") => command(
+            "podman run --device nvidia.com/gpu=all ...",
+            "starts the container with the host's GPUs and their library (NVIDIA Container Toolkit)",
+        ),
+        Some("kubepods") => nothing(
+            "ask for a GPU in the pod's resources: `limits: { nvidia.com/gpu: 1 }`. Without an NVIDIA GPU there is \
+             nothing to mend",
+        ),
+        _ => command(
+            "docker run --gpus all ...",
+            "starts the container with the host's GPUs and their library (NVIDIA Container Toolkit); without an \
+             NVIDIA GPU there is nothing to mend",
+        ),
     }
 }
 
@@ -229,6 +310,17 @@ mod tests {
         assert!(
             commands(&Cause::NoPowercap, &host("podman"))[0].contains("unmask=/sys/devices/virtual/powercap")
         );
+    }
+
+    #[test]
+    fn a_container_without_its_gpus_is_started_with_them() {
+        let host = |name: &str| Host { container: Some(name.to_string()), ..Host::default() };
+        assert_eq!(commands(&Cause::NoNvml, &host("docker")), ["docker run --gpus all ..."]);
+        assert_eq!(
+            commands(&Cause::NvmlDenied, &host("podman")),
+            ["podman run --device nvidia.com/gpu=all ..."]
+        );
+        assert_eq!(commands(&Cause::NoNvml, &Host::default()), [""; 0]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ const CHANGES: usize = 12;
 /// Longest look at a counter that does move.
 const LONGEST: Seconds = Seconds::new(1.5);
 /// A counter without a change for this long stands still. The slowest known energy counters move every second.
-const STILL: Seconds = Seconds::new(3.0);
+pub(super) const STILL: Seconds = Seconds::new(3.0);
 /// Between two looks: well below the period of the fastest counter, RAPL's 1 ms.
 const POLL: Seconds = Seconds::new(100e-6);
 

@@ -5,12 +5,13 @@ use std::path::Path;
 use crate::backend::Backend;
 use crate::backend::cpu::CpuBackend;
 use crate::clock::{Clock, Instant, MonotonicClock};
-use crate::meter::{MeterCandidate, host_meters, try_out};
+use crate::meter::nvml::{Among, GpuSelector, nvml_meters};
+use crate::meter::{MeterCandidate, Part, host_meters, try_out};
 use crate::run::{Probe, Surroundings, SystemProbe, merge_environments};
 use crate::sim::{Condition, DeviceParameters, SimDevice};
 use crate::trace::{Environment, WeightsAndInput};
 
-use super::job::ProfileError;
+use super::job::{ProfileError, ProfileOptions};
 
 /// Which device runs the network.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,10 +81,22 @@ impl Device {
         })
     }
 
+    /// The part of the machine that it is.
+    pub(super) fn part(&self) -> Part {
+        match self.sim {
+            None => Part::Cpu,
+            Some(_) => Part::Machine,
+        }
+    }
+
     /// Every meter that it could have, tried.
-    pub(super) fn meters(&self, sysfs_root: &Path) -> Vec<MeterCandidate> {
+    pub(super) fn meters(&self, options: &ProfileOptions) -> Vec<MeterCandidate> {
         match &self.sim {
-            None => host_meters(sysfs_root, self.clock.as_ref()),
+            None => {
+                let mut candidates = host_meters(&options.sysfs_root, self.clock.as_ref());
+                candidates.extend(gpu_meters(options, &candidates, self.clock.as_ref()));
+                candidates
+            }
             Some(sim) => {
                 let mut candidates = sim.meters();
                 try_out(&mut candidates, self.clock.as_ref());
@@ -102,6 +115,18 @@ impl Device {
             Some(sim) => Box::new(SimProbe { device: sim.clone(), seen: vec![sim.condition()] }),
         }
     }
+}
+
+/// The meters of GPUs, beside a network on the processor: only where the user asks for one, because opening NVML wakes
+/// the GPUs and watching them takes seconds.
+fn gpu_meters(options: &ProfileOptions, known: &[MeterCandidate], clock: &dyn Clock) -> Vec<MeterCandidate> {
+    let asked = options.meter.ids().iter().any(|id| known.iter().all(|c| c.record.id != *id));
+    if !asked && options.nvml_lib.is_none() {
+        return Vec::new();
+    }
+    let of_another = options.meter.ids().iter().any(|id| id.contains('@'));
+    let among = if of_another { Among::All } else { Among::Selected };
+    nvml_meters(options.nvml_lib.as_deref(), &GpuSelector::Index(0), among, clock)
 }
 
 /// The threads asked for, or one for each logical processor. More would only take turns.

@@ -53,6 +53,8 @@ pub struct ProfileOptions {
     pub meter: MeterChoice,
     /// Where `/sys` is.
     pub sysfs_root: PathBuf,
+    /// NVIDIA's management library; none for the one that the driver installed.
+    pub nvml_lib: Option<PathBuf>,
     /// Lengths of windows.
     pub timing: Timing,
     /// Seed of schedule, weights and input.
@@ -216,7 +218,7 @@ impl Prepared {
         let from = last.map_or(Instant::default(), |span| span.end + Seconds::new(1.0));
         let device = Device::open(&options.device, options.seed, from)?;
         say(&format!("{}: {} layers, looking for meters", network.name, network.layers.len()));
-        let chosen = choose(device.meters(&options.sysfs_root), &options.meter)?;
+        let chosen = choose(device.meters(options), &options.meter, &device.part())?;
         say(&meter_text(&chosen));
         let tensors = if device.backend.computes() {
             say("preparing weights and buffers");
@@ -354,14 +356,13 @@ pub(super) fn header(
 ) -> Header {
     let Subject { network, plan, info, executor } = subject;
     let simulated = options.device.simulated().is_some();
-    let of_host = !simulated && chosen.primary().kind != MeterKind::Modelled;
     Header {
         schema: TRACE_SCHEMA.to_string(),
         tool: Tool::this(),
         created: rfc3339(MonotonicClock::start().origin_unix()),
         clock_origin_unix_s,
         simulated,
-        emulated: options.sysfs_root != Path::new("/sys") && of_host,
+        emulated: chosen.emulated,
         network: network_record(network, options.batch),
         layers: layer_records(network, plan, |step| Some(executor.algorithm(step).to_string())),
         signatures: plan.signatures.iter().map(|s| s.text.clone()).collect(),
@@ -400,17 +401,13 @@ fn record_options(options: &ProfileOptions, chosen: &Chosen) -> RecordOptions {
         |modelled_s: f64, counter_s: f64| Seconds::new(if modelled { modelled_s } else { counter_s });
     let timing = &options.timing;
     let window = timing.window.unwrap_or(default(0.2, 0.5));
-    // A power sensor that says no more shows the mean of its last period: two of them later only what runs now.
-    let primary = chosen.primary();
-    let lag = primary.lag_s.or(primary.update_period_s.map(|period| period * 2.0));
-    let lag = lag.filter(|_| primary.kind == MeterKind::Power).map_or(0.0, Seconds::value);
     RecordOptions {
         rounds: timing.rounds.unwrap_or(3),
         window_s: window,
         window_updates: if modelled { 0 } else { 10 },
         pass_window_s: window * PASS_WINDOWS,
         idle_window_s: window,
-        settle_s: timing.settle.unwrap_or(Seconds::new(lag.max(0.3))),
+        settle_s: timing.settle.unwrap_or(Seconds::new(chosen.lag.value().max(0.3))),
         warm_up_s: timing.warm_up.unwrap_or(default(3.0, 10.0)),
         sampling_pairs: 8,
         sampling_window_s: Seconds::new(0.2),

@@ -6,7 +6,7 @@ use crate::attribution::null_power;
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, BackendError, Executor};
 use crate::clock::{Clock, MonotonicClock};
-use crate::meter::{Chosen, MeterChoice, choose, host_meters};
+use crate::meter::{Chosen, MeterChoice, Part, choose, host_meters};
 use crate::network::{Definition, INPUT, LayerDefinition, LayerKind, Network, Origin};
 use crate::plan::{Plan, PlanOptions};
 use crate::run::{Probe, Recording, Session, Surroundings, SystemProbe, record};
@@ -47,7 +47,7 @@ pub struct NullRun {
 /// There is no meter, or no place for the trace.
 pub fn null_run(options: &NullOptions, stop: &dyn Fn() -> bool) -> Result<NullRun, ProfileError> {
     let clock = MonotonicClock::start();
-    let chosen = choose(host_meters(&options.sysfs_root, &clock), &options.meter)?;
+    let chosen = choose(host_meters(&options.sysfs_root, &clock), &options.meter, &Part::Cpu)?;
     let info = CpuBackend::new(1)?.info();
     let surroundings = Surroundings { sysfs_root: options.sysfs_root.clone(), ..Surroundings::default() };
     let mut probe = SystemProbe::start(surroundings);
@@ -62,6 +62,7 @@ pub fn null_run(options: &NullOptions, stop: &dyn Fn() -> bool) -> Result<NullRu
         device: DeviceChoice::Cpu { threads: Some(1) },
         meter: options.meter.clone(),
         sysfs_root: options.sysfs_root.clone(),
+        nvml_lib: None,
         timing: options.timing.clone(),
         seed: options.seed,
         out: None,

@@ -1,7 +1,8 @@
 //! A stand-in for `libnvidia-ml.so`: the sensors of a simulated device behind NVIDIA's interface, in real time.
 //!
 //! Programs load it in place of the driver's library (`layerjoule --nvml-lib FILE`, `nvml_wrapper::Nvml::builder()
-//! .lib_path(FILE)`) and see one GPU whose true power is known. `cargo build --example fake_nvml` puts it to
+//! .lib_path(FILE)`) and see GPUs whose true power is known. Its driver version says "stand-in", by which the program
+//! knows that nothing here is hardware. `cargo build --example fake_nvml` puts it to
 //! `target/debug/examples/libfake_nvml.so`.
 //!
 //! | variable | meaning |
@@ -9,6 +10,11 @@
 //! | `LAYERJOULE_STAND_IN_DEVICE` | what follows `sim:` on the command line: a preset or a device file; `h200` if unset |
 //! | `LAYERJOULE_STAND_IN_SEED` | seed of noise and schedule; 1 if unset |
 //! | `LAYERJOULE_STAND_IN_LATENCY` | 1: a query of a sensor takes its time; otherwise queries return at once |
+//! | `LAYERJOULE_STAND_IN_POWER` | watts of board and memory from the start, as in `300,40`; the idle power if unset |
+//! | `LAYERJOULE_STAND_IN_GPUS` | how many such GPUs there are; 1 if unset. All but the first idle for ever |
+//! | `LAYERJOULE_STAND_IN_ERRORS` | what fails: `FUNCTION=CODE@SECONDS,…`, with the function's name, `field 186` for one field, or `*` for everything asked of a GPU; `@SECONDS` after the start may be left out. `*=15@3`: the GPU is lost after three seconds |
+//! | `LAYERJOULE_STAND_IN_MIG` | 1: MIG splits the GPUs |
+//! | `LAYERJOULE_STAND_IN_PROCESSES` | numbers of processes that compute on the first GPU, separated by commas |
 //!
 //! The device starts when the process first asks something. It draws its idle power until told otherwise:
 //!
@@ -18,11 +24,15 @@
 //! | `double stand_in_true_joules(void)` | joules that the board has used since the start; NaN without a device |
 //! | `int stand_in_reset(void)` | starts the environment's device anew, as a reloaded driver does |
 //! | `int stand_in_start(const char *device, uint64_t seed, int latency)` | starts another device, for tests that cannot change their environment |
+//! | `int stand_in_fail(const char *function, unsigned code)` | from now on a function fails, named as above; 0: works again |
+//! | `int stand_in_go_back(double joules)` | the energy counter goes backwards by so much |
 //!
 //! They return what NVML functions return. Sensors are told apart by their ids: `sim` is the energy counter (fields 83
 //! and 191), `sim-instant` the power of field 186, `sim-average` that of field 185. As the manual has it,
-//! `nvmlDeviceGetPowerUsage` gives the average where there is one. Temperature is that of the present power in the long
-//! run; MIG is off, nobody else computes. Two copies of the file loaded by one process are two separate machines.
+//! `nvmlDeviceGetPowerUsage` gives the average where there is one; boards named H100 or H200 have that of the memory (scope
+//! 2), without its lag. Temperature is that of the present power in the long run. `nvmlDeviceGetSamples` has the true
+//! power at every tenth of a second of the last twelve. Two copies of the file loaded by one process are two separate
+//! machines.
 //!
 //! Return codes, field numbers and structures are those of nvml.h. Any function may be called from any thread.
 #![allow(
@@ -32,180 +42,29 @@
     reason = "the functions and what their callers promise are described in NVIDIA's manual"
 )]
 
-use std::ffi::{CStr, c_char, c_double, c_int, c_longlong, c_uint, c_ulonglong, c_void};
-use std::io::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod nvml_faults;
+mod nvml_machine;
 
-use layerjoule::clock::{Clock, Instant, MonotonicClock};
-use layerjoule::sim::{DeviceParameters, Domain, EnergyCurve as _, History, Sensor};
-use layerjoule::units::Seconds;
-use sha2::{Digest, Sha256};
+use std::ffi::{CStr, c_char, c_double, c_int, c_longlong, c_uint, c_ulonglong};
 
-/// `nvmlReturn_t`.
-type Return = c_uint;
-const SUCCESS: Return = 0;
-const UNINITIALIZED: Return = 1;
-const INVALID_ARGUMENT: Return = 2;
-const NOT_SUPPORTED: Return = 3;
-const NOT_FOUND: Return = 6;
-const INSUFFICIENT_SIZE: Return = 7;
-const DRIVER_NOT_LOADED: Return = 9;
-
-const DRIVER: &str = "580.95.05";
-/// Any address that is not null; nothing lies there.
-const HANDLE: usize = 0x6A6F_756C;
-
-/// Which of the device's sensors, by its id.
-type SensorId = &'static str;
-const COUNTER: SensorId = "sim";
-const INSTANT: SensorId = "sim-instant";
-const AVERAGE: SensorId = "sim-average";
-
-/// The one GPU.
-struct Board {
-    parameters: DeviceParameters,
-    clock: MonotonicClock,
-    history: History,
-    sensors: Vec<Sensor>,
-    board_w: f64,
-    memory_w: f64,
-    latency: bool,
-}
-
-impl Board {
-    fn start(parameters: DeviceParameters, seed: u64, latency: bool) -> Self {
-        let sensors = parameters.sensor.iter().map(|sensor| Sensor::new(sensor, seed, 0.0)).collect();
-        let (board_w, memory_w) = (parameters.power.idle_w, parameters.power.memory_idle_w);
-        let (clock, history) = (MonotonicClock::start(), History::new(0.0));
-        Self { parameters, clock, history, sensors, board_w, memory_w, latency }
-    }
-
-    /// Seconds since the start, up to which everything is known from here on.
-    fn now(&mut self) -> f64 {
-        let now = self.clock.now().since_origin().value();
-        self.history.push(now, self.board_w, self.memory_w);
-        for sensor in &mut self.sensors {
-            sensor.advance(&self.history, now);
-        }
-        let needed = self.sensors.iter().map(Sensor::needs_from).fold(now, f64::min);
-        self.history.forget_before(needed);
-        now
-    }
-
-    fn has(&self, id: SensorId) -> bool {
-        self.parameters.sensor.iter().any(|sensor| sensor.id == id)
-    }
-
-    fn sensor(&mut self, id: SensorId) -> Result<&mut Sensor, Return> {
-        self.sensors.iter_mut().find(|sensor| sensor.parameters().id == id).ok_or(NOT_SUPPORTED)
-    }
-
-    /// When a query that begins now is to be answered.
-    fn answers_at(&mut self, id: SensorId) -> Result<(MonotonicClock, Instant), Return> {
-        let (clock, latency) = (self.clock, self.latency);
-        let takes = self.sensor(id)?.query_time();
-        Ok((clock, clock.now() + Seconds::new(if latency { takes } else { 0.0 })))
-    }
-
-    /// Thousandths of the joules or watts that the sensor shows.
-    fn read(&mut self, id: SensorId) -> Result<u64, Return> {
-        let now = self.now();
-        Ok((self.sensor(id)?.read(now) * 1e3).round() as u64)
-    }
-
-    fn uuid(&self) -> String {
-        let digest = Sha256::digest(self.parameters.name.as_bytes());
-        let hex = |range: std::ops::Range<usize>| -> String {
-            digest[range].iter().map(|byte| format!("{byte:02x}")).collect()
-        };
-        format!("GPU-{}-{}-{}-{}-{}", hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16))
-    }
-}
-
-/// What the library knows. The board lives on when the last user leaves, as a real one does.
-struct Library {
-    users: u32,
-    board: Option<Board>,
-}
-
-static LIBRARY: Mutex<Library> = Mutex::new(Library { users: 0, board: None });
-
-fn library() -> MutexGuard<'static, Library> {
-    LIBRARY.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Library {
-    fn start(&mut self, device: &str, seed: u64, latency: bool) -> Return {
-        match DeviceParameters::open(device) {
-            Ok(parameters) => {
-                self.board = Some(Board::start(parameters, seed, latency));
-                SUCCESS
-            }
-            Err(error) => {
-                self.board = None;
-                // NVML has no way to say more than a number; if nobody reads this, nothing can be done.
-                let _ = writeln!(std::io::stderr(), "stand-in for libnvidia-ml: {error}");
-                DRIVER_NOT_LOADED
-            }
-        }
-    }
-
-    fn start_from_environment(&mut self) -> Return {
-        let variable = |name: &str| std::env::var(format!("LAYERJOULE_STAND_IN_{name}")).ok();
-        let device = variable("DEVICE").unwrap_or_else(|| "h200".to_string());
-        let seed = variable("SEED").map_or(Ok(1), |text| text.parse());
-        let Ok(seed) = seed else {
-            let _ = writeln!(std::io::stderr(), "stand-in for libnvidia-ml: the seed is no whole number");
-            return DRIVER_NOT_LOADED;
-        };
-        self.start(&device, seed, variable("LATENCY").is_some_and(|text| text == "1"))
-    }
-
-    /// The board, started if it was not yet.
-    fn board(&mut self) -> Result<&mut Board, Return> {
-        if self.board.is_none() {
-            self.start_from_environment();
-        }
-        self.board.as_mut().ok_or(DRIVER_NOT_LOADED)
-    }
-}
-
-/// `nvmlDevice_t`.
-type Device = *mut c_void;
-
-/// Does something with the board that a caller means.
-fn on<T>(device: Device, act: impl FnOnce(&mut Board) -> Result<T, Return>) -> Result<T, Return> {
-    let mut library = library();
-    if library.users == 0 {
-        return Err(UNINITIALIZED);
-    }
-    if device as usize != HANDLE {
-        return Err(INVALID_ARGUMENT);
-    }
-    act(library.board()?)
-}
-
-/// Thousandths of joules or watts. The query's time passes while nobody is kept waiting.
-fn query(device: Device, id: SensorId) -> Result<u64, Return> {
-    let (clock, at) = on(device, |board| board.answers_at(id))?;
-    clock.sleep_until(at);
-    on(device, |board| board.read(id))
-}
-
-fn query_power(device: Device, id: SensorId) -> Result<c_uint, Return> {
-    query(device, id).map(|milliwatts| c_uint::try_from(milliwatts).unwrap_or(c_uint::MAX))
-}
+use layerjoule::clock::{Clock as _, MonotonicClock};
+use layerjoule::sim::{Domain, EnergyCurve as _};
+use nvml_machine::{
+    AVERAGE, Board, DRIVER, DRIVER_NOT_LOADED, Device, HANDLE, INSTANT, INSUFFICIENT_SIZE, INVALID_ARGUMENT,
+    NOT_FOUND, NOT_SUPPORTED, Return, SUCCESS, UNINITIALIZED, counted, library, on, query_power,
+};
 
 /// Hands an answer to the caller.
 ///
 /// # Safety
 ///
 /// `to` is null or can be written.
-unsafe fn answer<T>(to: *mut T, find: impl FnOnce() -> Result<T, Return>) -> Return {
+unsafe fn answer<T>(function: &str, to: *mut T, find: impl FnOnce() -> Result<T, Return>) -> Return {
     if to.is_null() {
         return if library().users == 0 { UNINITIALIZED } else { INVALID_ARGUMENT };
     }
-    match find() {
+    let works = library().works(function);
+    match works.and_then(|()| find()) {
         Ok(value) => {
             // SAFETY: it is not null, and the caller promises the rest.
             unsafe { to.write(value) };
@@ -215,17 +74,43 @@ unsafe fn answer<T>(to: *mut T, find: impl FnOnce() -> Result<T, Return>) -> Ret
     }
 }
 
+/// Hands two answers to the caller.
+///
+/// # Safety
+///
+/// Both are null or can be written.
+unsafe fn answer_both<T: Copy>(
+    function: &str,
+    to: [*mut T; 2],
+    find: impl FnOnce() -> Result<[T; 2], Return>,
+) -> Return {
+    let mut found = None;
+    let first = || {
+        let both = find()?;
+        found = Some(both[1]);
+        Ok(both[0])
+    };
+    // SAFETY: as the caller promises.
+    match unsafe { answer(function, to[0], first) } {
+        // SAFETY: as the caller promises.
+        SUCCESS => unsafe { answer(function, to[1], || found.ok_or(INVALID_ARGUMENT)) },
+        error => error,
+    }
+}
+
 /// Hands a text to the caller, with its final zero.
 ///
 /// # Safety
 ///
 /// `to` is null or `length` bytes there can be written.
 unsafe fn answer_text(
+    function: &str,
     to: *mut c_char,
     length: c_uint,
     find: impl FnOnce() -> Result<String, Return>,
 ) -> Return {
     let copy = || {
+        library().works(function)?;
         let text = find()?;
         if text.len() >= length as usize {
             return Err(INSUFFICIENT_SIZE);
@@ -290,12 +175,32 @@ pub extern "C" fn stand_in_reset() -> Return {
     library().start_from_environment()
 }
 
+/// From now on a function fails.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stand_in_fail(function: *const c_char, code: Return) -> Return {
+    // SAFETY: as the caller promises.
+    match unsafe { text_of(function) } {
+        Ok(function) => {
+            library().faults().fail(function, code);
+            SUCCESS
+        }
+        Err(error) => error,
+    }
+}
+
+/// The energy counter goes backwards.
+#[unsafe(no_mangle)]
+pub extern "C" fn stand_in_go_back(joules: c_double) -> Return {
+    library().faults().gone_back_j += joules;
+    SUCCESS
+}
+
 /// Starts another device.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stand_in_start(device: *const c_char, seed: u64, latency: c_int) -> Return {
     // SAFETY: as the caller promises.
     match unsafe { text_of(device) } {
-        Ok(device) => library().start(device, seed, latency != 0),
+        Ok(device) => library().start(device, seed, latency != 0, 1),
         Err(error) => error,
     }
 }
@@ -305,7 +210,8 @@ pub unsafe extern "C" fn stand_in_start(device: *const c_char, seed: u64, latenc
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlInit_v2() -> Return {
     let mut library = library();
-    if let Err(error) = library.board() {
+    let works = library.works("nvmlInit_v2");
+    if let Err(error) = works.and_then(|()| library.board().map(|_| ())) {
         return error;
     }
     library.users += 1;
@@ -343,42 +249,57 @@ pub extern "C" fn nvmlErrorString(result: Return) -> *const c_char {
 pub unsafe extern "C" fn nvmlSystemGetDriverVersion(version: *mut c_char, length: c_uint) -> Return {
     let find = || if library().users == 0 { Err(UNINITIALIZED) } else { Ok(DRIVER.to_string()) };
     // SAFETY: as the caller promises.
-    unsafe { answer_text(version, length, find) }
+    unsafe { answer_text("nvmlSystemGetDriverVersion", version, length, find) }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetCount_v2(count: *mut c_uint) -> Return {
     // SAFETY: as the caller promises.
-    unsafe { answer(count, || on(HANDLE as Device, |_| Ok(1))) }
+    unsafe {
+        answer("nvmlDeviceGetCount_v2", count, || {
+            on(HANDLE as Device, |_| Ok(()))?;
+            Ok(library().boards.len() as c_uint)
+        })
+    }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, device: *mut Device) -> Return {
-    let handle = if index == 0 { HANDLE } else { 0 };
+    let handle = HANDLE + index as usize;
     // SAFETY: as the caller promises.
-    unsafe { answer(device, || on(handle as Device, |_| Ok(HANDLE as Device))) }
+    unsafe {
+        answer("nvmlDeviceGetHandleByIndex_v2", device, || on(handle as Device, |_| Ok(handle as Device)))
+    }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, device: *mut Device) -> Return {
     // SAFETY: as the caller promises.
     let wanted = unsafe { text_of(uuid) };
-    let find =
-        |board: &mut Board| if wanted? == board.uuid() { Ok(HANDLE as Device) } else { Err(NOT_FOUND) };
+    let find = || {
+        let wanted = wanted?;
+        on(HANDLE as Device, |_| Ok(()))?;
+        let at = library().boards.iter().position(|board| board.uuid() == wanted).ok_or(NOT_FOUND)?;
+        Ok((HANDLE + at) as Device)
+    };
     // SAFETY: as the caller promises.
-    unsafe { answer(device, || on(HANDLE as Device, find)) }
+    unsafe { answer("nvmlDeviceGetHandleByUUID", device, find) }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetName(device: Device, name: *mut c_char, length: c_uint) -> Return {
     // SAFETY: as the caller promises.
-    unsafe { answer_text(name, length, || on(device, |board| Ok(board.parameters.name.clone()))) }
+    unsafe {
+        answer_text("nvmlDeviceGetName", name, length, || {
+            on(device, |board| Ok(board.parameters.name.clone()))
+        })
+    }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetUUID(device: Device, uuid: *mut c_char, length: c_uint) -> Return {
     // SAFETY: as the caller promises.
-    unsafe { answer_text(uuid, length, || on(device, |board| Ok(board.uuid()))) }
+    unsafe { answer_text("nvmlDeviceGetUUID", uuid, length, || on(device, |board| Ok(board.uuid()))) }
 }
 
 /// Clocks of kind 0 (graphics) and 1 (SM) are one; kinds below 4 exist but are not known.
@@ -390,7 +311,7 @@ pub unsafe extern "C" fn nvmlDeviceGetClockInfo(device: Device, kind: c_uint, cl
         _ => Err(INVALID_ARGUMENT),
     };
     // SAFETY: as the caller promises.
-    unsafe { answer(clock, || on(device, find)) }
+    unsafe { answer("nvmlDeviceGetClockInfo", clock, || on(device, find)) }
 }
 
 /// The only sensor is 0, the GPU.
@@ -408,14 +329,14 @@ pub unsafe extern "C" fn nvmlDeviceGetTemperature(
         _ => Err(INVALID_ARGUMENT),
     };
     // SAFETY: as the caller promises.
-    unsafe { answer(celsius, || on(device, find)) }
+    unsafe { answer("nvmlDeviceGetTemperature", celsius, || on(device, find)) }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetEnforcedPowerLimit(device: Device, milliwatts: *mut c_uint) -> Return {
     let find = |board: &mut Board| Ok((board.parameters.power.limit_w * 1e3).round() as c_uint);
     // SAFETY: as the caller promises.
-    unsafe { answer(milliwatts, || on(device, find)) }
+    unsafe { answer("nvmlDeviceGetEnforcedPowerLimit", milliwatts, || on(device, find)) }
 }
 
 #[unsafe(no_mangle)]
@@ -431,7 +352,7 @@ pub unsafe extern "C" fn nvmlDeviceGetCurrentClocksEventReasons(
         Ok(if board.board_w >= power.limit_w { SOFTWARE_POWER_CAP } else { idle })
     };
     // SAFETY: as the caller promises.
-    unsafe { answer(reasons, || on(device, find)) }
+    unsafe { answer("nvmlDeviceGetCurrentClocksEventReasons", reasons, || on(device, find)) }
 }
 
 /// The older name.
@@ -451,7 +372,7 @@ pub unsafe extern "C" fn nvmlDeviceGetPowerUsage(device: Device, milliwatts: *mu
         query_power(device, if average { AVERAGE } else { INSTANT })
     };
     // SAFETY: as the caller promises.
-    unsafe { answer(milliwatts, find) }
+    unsafe { answer("nvmlDeviceGetPowerUsage", milliwatts, find) }
 }
 
 #[unsafe(no_mangle)]
@@ -460,18 +381,52 @@ pub unsafe extern "C" fn nvmlDeviceGetTotalEnergyConsumption(
     millijoules: *mut c_ulonglong,
 ) -> Return {
     // SAFETY: as the caller promises.
-    unsafe { answer(millijoules, || query(device, COUNTER)) }
+    unsafe { answer("nvmlDeviceGetTotalEnergyConsumption", millijoules, || counted(device)) }
 }
 
-/// No process computes; without room for any, too, that is all there is to say.
+/// `nvmlProcessInfo_v2_t`, which the third version of the function uses too.
+#[repr(C)]
+pub struct ProcessInfo {
+    pid: c_uint,
+    memory: c_ulonglong,
+    gpu_instance: c_uint,
+    compute_instance: c_uint,
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
     device: Device,
     count: *mut c_uint,
-    _infos: *mut c_void,
+    infos: *mut ProcessInfo,
 ) -> Return {
-    // SAFETY: as the caller promises.
-    unsafe { answer(count, || on(device, |_| Ok(0))) }
+    let find = || {
+        let index = on(device, |board| Ok(board.index))?;
+        Ok(if index == 0 { library().faults().processes.clone() } else { Vec::new() })
+    };
+    if count.is_null() {
+        return INVALID_ARGUMENT;
+    }
+    // SAFETY: it is not null, and the caller promises the rest.
+    let room = unsafe { count.read() } as usize;
+    let works = library().works("nvmlDeviceGetComputeRunningProcesses_v3");
+    let pids = match works.and_then(|()| find()) {
+        Ok(pids) => pids,
+        Err(error) => return error,
+    };
+    // SAFETY: as above.
+    unsafe { count.write(pids.len() as c_uint) };
+    if pids.is_empty() {
+        return SUCCESS;
+    }
+    if pids.len() > room || infos.is_null() {
+        return INSUFFICIENT_SIZE;
+    }
+    const NONE: c_uint = c_uint::MAX;
+    let info = |pid| ProcessInfo { pid, memory: 1 << 30, gpu_instance: NONE, compute_instance: NONE };
+    let found: Vec<ProcessInfo> = pids.into_iter().map(info).collect();
+    // SAFETY: the caller promises room for as many as `count` said.
+    unsafe { infos.copy_from_nonoverlapping(found.as_ptr(), found.len()) };
+    SUCCESS
 }
 
 #[unsafe(no_mangle)]
@@ -480,13 +435,85 @@ pub unsafe extern "C" fn nvmlDeviceGetMigMode(
     current: *mut c_uint,
     pending: *mut c_uint,
 ) -> Return {
-    const DISABLED: c_uint = 0;
+    let find = || {
+        on(device, |_| Ok(()))?;
+        Ok(c_uint::from(library().faults().mig))
+    };
     // SAFETY: as the caller promises.
-    match unsafe { answer(current, || on(device, |_| Ok(DISABLED))) } {
-        // SAFETY: as the caller promises.
-        SUCCESS => unsafe { answer(pending, || Ok(DISABLED)) },
-        error => error,
+    unsafe { answer_both("nvmlDeviceGetMigMode", [current, pending], || find().map(|mode| [mode; 2])) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetCudaComputeCapability(
+    device: Device,
+    major: *mut c_int,
+    minor: *mut c_int,
+) -> Return {
+    let find = || on(device, |board| board.compute_capability()).map(|(major, minor)| [major, minor]);
+    // SAFETY: as the caller promises.
+    unsafe { answer_both("nvmlDeviceGetCudaComputeCapability", [major, minor], find) }
+}
+
+/// The driver stays loaded.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetPersistenceMode(device: Device, mode: *mut c_uint) -> Return {
+    // SAFETY: as the caller promises.
+    unsafe { answer("nvmlDeviceGetPersistenceMode", mode, || on(device, |_| Ok(1))) }
+}
+
+/// `nvmlSample_t`.
+#[repr(C)]
+pub struct Sample {
+    /// Microseconds since 1970.
+    timestamp: c_ulonglong,
+    value: Value,
+}
+
+/// Kind 0 is the power of the board; others are not kept. Without room for any, it says how many there are.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetSamples(
+    device: Device,
+    kind: c_uint,
+    since: c_ulonglong,
+    value_type: *mut c_uint,
+    count: *mut c_uint,
+    samples: *mut Sample,
+) -> Return {
+    let find = |board: &mut Board| {
+        if kind != 0 {
+            return Err(NOT_SUPPORTED);
+        }
+        board.now();
+        let origin = board.clock.origin_unix().value();
+        let kept = board.samples.iter().map(|(at, watts)| Sample {
+            timestamp: ((origin + at) * 1e6) as c_ulonglong,
+            value: Value { unsigned: (watts * 1e3).round() as c_uint },
+        });
+        Ok(kept.filter(|sample| sample.timestamp > since).collect::<Vec<_>>())
+    };
+    let works = library().works("nvmlDeviceGetSamples");
+    let found = match works.and_then(|()| on(device, find)) {
+        Ok(found) => found,
+        Err(error) => return error,
+    };
+    if value_type.is_null() || count.is_null() {
+        return INVALID_ARGUMENT;
     }
+    // SAFETY: it is not null, and the caller promises the rest.
+    unsafe { value_type.write(FieldValue::UNSIGNED) };
+    if samples.is_null() {
+        // SAFETY: as above.
+        unsafe { count.write(found.len() as c_uint) };
+        return SUCCESS;
+    }
+    // SAFETY: as above.
+    let room = unsafe { count.read() } as usize;
+    let given = found.len().min(room);
+    // SAFETY: the caller promises room for as many as `count` said.
+    unsafe { samples.copy_from_nonoverlapping(found.as_ptr(), given) };
+    // SAFETY: as above.
+    unsafe { count.write(given as c_uint) };
+    SUCCESS
 }
 
 /// `nvmlValue_t`, with the members that occur here.
@@ -518,14 +545,21 @@ impl FieldValue {
     /// Fills in what is asked for.
     fn look_up(&mut self, device: Device, clock: MonotonicClock) {
         let asked = clock.now();
-        let found = match (self.field, self.scope) {
+        let works = library().works(&format!("field {}", self.field));
+        let found = works.and_then(|()| match (self.field, self.scope) {
             (185, 0) => query_power(device, AVERAGE).map(|unsigned| (Self::UNSIGNED, Value { unsigned })),
             (186, 0) => query_power(device, INSTANT).map(|unsigned| (Self::UNSIGNED, Value { unsigned })),
             (83 | 191, 0) => {
-                query(device, COUNTER).map(|long_unsigned| (Self::LONG_UNSIGNED, Value { long_unsigned }))
+                counted(device).map(|long_unsigned| (Self::LONG_UNSIGNED, Value { long_unsigned }))
             }
+            (185, 2) => on(device, |board| match board.compute_capability() {
+                Ok((9, 0)) => {
+                    Ok((Self::UNSIGNED, Value { unsigned: (board.memory_w * 1e3).round() as c_uint }))
+                }
+                _ => Err(NOT_SUPPORTED),
+            }),
             _ => Err(NOT_SUPPORTED),
-        };
+        });
         let answered = clock.now();
         let unix = clock.origin_unix() + answered.since_origin();
         self.timestamp = (unix.value() * 1e6) as c_longlong;
@@ -543,7 +577,8 @@ pub unsafe extern "C" fn nvmlDeviceGetFieldValues(
     count: c_int,
     values: *mut FieldValue,
 ) -> Return {
-    let clock = match on(device, |board| Ok(board.clock)) {
+    let works = library().works("nvmlDeviceGetFieldValues");
+    let clock = match works.and_then(|()| on(device, |board| Ok(board.clock))) {
         Ok(clock) => clock,
         Err(error) => return error,
     };

@@ -22,6 +22,7 @@ pub(crate) fn measure(subject: &Subject, seed: u64) -> Result<Answer, String> {
         },
         meter: MeterChoice::Auto,
         sysfs_root: Path::new("/sys").to_path_buf(),
+        nvml_lib: None,
         timing: Timing::default(),
         seed,
         out: None,

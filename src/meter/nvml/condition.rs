@@ -1,0 +1,177 @@
+//! What else a GPU says of itself: it may explain the joules, and it may spoil them.
+
+use nvml_wrapper::bitmasks::device::ThrottleReasons;
+use nvml_wrapper::enum_wrappers::device::{Clock, Sampling, TemperatureSensor};
+use nvml_wrapper::enums::device::SampleValue;
+
+use crate::units::{Seconds, Watts};
+
+use super::library::Gpu;
+
+/// How a board is set up. What it does not tell is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuSettings {
+    /// Version of the driver.
+    pub driver: Option<String>,
+    /// Whether MIG splits it.
+    pub mig: Option<bool>,
+    /// Whether the driver stays loaded when nobody uses the board; if not, its counter starts anew now and then.
+    pub persistence: Option<bool>,
+    /// Whether its memory corrects errors, which costs bandwidth and energy.
+    pub ecc: Option<bool>,
+}
+
+/// The state of a board at one time. What it does not tell is none.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct GpuCondition {
+    /// Temperature of the chip in degrees Celsius.
+    pub celsius: Option<f64>,
+    /// Clock of the multiprocessors in megahertz.
+    pub sm_mhz: Option<f64>,
+    /// Clock of the memory in megahertz.
+    pub memory_mhz: Option<f64>,
+    /// Power limit in force.
+    pub power_limit: Option<Watts>,
+    /// What keeps the clocks down; an idle board is not held back by anything.
+    pub throttled_by: Vec<&'static str>,
+}
+
+/// A reading that the driver kept, with its time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PowerSample {
+    /// When it was taken, in seconds since 1970 by the driver's clock.
+    pub unix: Seconds,
+    /// The power then.
+    pub power: Watts,
+}
+
+/// What holds clocks back, by name (nvml.h, nvmlClocksEventReasons).
+const REASONS: [(ThrottleReasons, &str); 8] = [
+    (ThrottleReasons::APPLICATIONS_CLOCKS_SETTING, "application clocks"),
+    (ThrottleReasons::SW_POWER_CAP, "power limit"),
+    (ThrottleReasons::HW_SLOWDOWN, "hardware slowdown"),
+    (ThrottleReasons::SYNC_BOOST, "sync boost"),
+    (ThrottleReasons::SW_THERMAL_SLOWDOWN, "thermal"),
+    (ThrottleReasons::HW_THERMAL_SLOWDOWN, "thermal, by hardware"),
+    (ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN, "power brake"),
+    (ThrottleReasons::DISPLAY_CLOCK_SETTING, "display clocks"),
+];
+
+impl Gpu {
+    /// How the board is set up.
+    pub fn settings(&self) -> GpuSettings {
+        const ENABLED: u32 = 1;
+        let device = self.device();
+        GpuSettings {
+            driver: self.library().driver().map(str::to_string),
+            mig: device.mig_mode().ok().map(|mode| mode.current == ENABLED),
+            persistence: device.is_in_persistent_mode().ok(),
+            ecc: device.is_ecc_enabled().ok().map(|state| state.currently_enabled),
+        }
+    }
+
+    /// The state of the board now. Five queries of up to half a millisecond each: between windows, never inside one.
+    pub fn condition(&self) -> GpuCondition {
+        let device = self.device();
+        let reasons = device.current_throttle_reasons().unwrap_or(ThrottleReasons::NONE);
+        let named = REASONS.iter().filter(|(reason, _)| reasons.contains(*reason));
+        GpuCondition {
+            celsius: device.temperature(TemperatureSensor::Gpu).ok().map(f64::from),
+            sm_mhz: device.clock_info(Clock::SM).ok().map(f64::from),
+            memory_mhz: device.clock_info(Clock::Memory).ok().map(f64::from),
+            power_limit: device.enforced_power_limit().ok().map(|mw| Watts::new(f64::from(mw) * 1e-3)),
+            throttled_by: named.map(|(_, name)| *name).collect(),
+        }
+    }
+
+    /// Numbers of the processes of others that compute on the board; none if it does not tell. A query of several
+    /// milliseconds: before the first window and after the last. In a container the driver may give the numbers of the
+    /// host, so that this process can be among them.
+    pub fn other_processes(&self) -> Option<Vec<u32>> {
+        let own = std::process::id();
+        let all = self.device().running_compute_processes().ok()?;
+        Some(all.into_iter().map(|process| process.pid).filter(|&pid| pid != own).collect())
+    }
+
+    /// Readings of the power sensor that the driver keeps, newer than `since`; none if it keeps none, as many newer
+    /// boards do. They are the only ones with the time at which they were taken.
+    pub fn power_samples(&self, since: Option<Seconds>) -> Option<Vec<PowerSample>> {
+        let since = since.map(|unix| (unix.value() * 1e6) as u64);
+        let samples = self.device().samples(Sampling::Power, since).ok()?;
+        let sample = |sample: nvml_wrapper::struct_wrappers::device::Sample| {
+            let milliwatts = match sample.value {
+                SampleValue::U32(value) => f64::from(value),
+                SampleValue::U64(value) => value as f64,
+                _ => return None,
+            };
+            let unix = Seconds::new(sample.timestamp as f64 * 1e-6);
+            Some(PowerSample { unix, power: Watts::new(milliwatts * 1e-3) })
+        };
+        Some(samples.into_iter().filter_map(sample).collect())
+    }
+
+    /// Major and minor number of the generation of its multiprocessors.
+    pub(super) fn compute_capability(&self) -> Option<(i32, i32)> {
+        self.device().cuda_compute_capability().ok().map(|found| (found.major, found.minor))
+    }
+}
+
+/// Looks at a board during a run, between windows.
+#[derive(Debug)]
+pub struct GpuWatch {
+    gpu: Gpu,
+    begin: GpuCondition,
+    latest: GpuCondition,
+    celsius: Option<[f64; 2]>,
+    throttled_by: Vec<&'static str>,
+}
+
+impl GpuWatch {
+    /// Begins to look.
+    pub fn start(gpu: &Gpu) -> Self {
+        let begin = gpu.condition();
+        let latest = begin.clone();
+        let mut watch =
+            Self { gpu: gpu.clone(), begin, latest: latest.clone(), celsius: None, throttled_by: Vec::new() };
+        watch.note(&latest);
+        watch
+    }
+
+    /// Notes the board's state.
+    pub fn look(&mut self) {
+        self.latest = self.gpu.condition();
+        self.note(&self.latest.clone());
+    }
+
+    fn note(&mut self, seen: &GpuCondition) {
+        if let Some(celsius) = seen.celsius {
+            let [low, high] = self.celsius.unwrap_or([celsius; 2]);
+            self.celsius = Some([low.min(celsius), high.max(celsius)]);
+        }
+        for reason in &seen.throttled_by {
+            if !self.throttled_by.contains(reason) {
+                self.throttled_by.push(reason);
+            }
+        }
+    }
+
+    /// The board.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Its first and its latest state.
+    pub fn ends(&self) -> [&GpuCondition; 2] {
+        [&self.begin, &self.latest]
+    }
+
+    /// Lowest and highest temperature seen, in degrees Celsius.
+    pub fn celsius(&self) -> Option<[f64; 2]> {
+        self.celsius
+    }
+
+    /// Everything that was seen to keep the clocks down.
+    pub fn throttled_by(&self) -> &[&'static str] {
+        &self.throttled_by
+    }
+}
