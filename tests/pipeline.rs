@@ -407,6 +407,13 @@ fn a_side_counter_that_stops_at_once_has_no_energy_and_a_sound_or_slow_one_has_i
     let report = run_report(&with_side_counter(0.001, 10));
     assert_relative_eq!(report.layers[0].also[0].energy_j.unwrap().value.value(), 0.6, max_relative = 1e-9);
     assert!(with_code(&report.warnings, "still_counter").is_empty());
+    // A window has one and two thirds of its periods: what it reads is as likely the energy of its neighbours.
+    let report = run_report(&with_side_counter(0.6, 10));
+    assert_eq!(report.layers[0].also[0].energy_j, None);
+    let told = with_code(&report.warnings, "slow_counter");
+    assert!(told[0].starts_with("side moves every 0.600 s, too seldom for 10 of 10 windows"), "{told:?}");
+    assert_relative_eq!(report.layers[0].energy_j.unwrap().value.value(), 1.0, max_relative = 1e-9);
+    assert!(with_code(&run_report(&with_side_counter(0.5, 10)).warnings, "slow_counter").is_empty());
     // 4 s are fewer than 50 periods of 0.081 s.
     assert!(with_code(&run_report(&with_side_counter(0.081, 6)).warnings, "still_counter").is_empty());
 }

@@ -44,6 +44,19 @@ pub(super) fn edge_energies(trace: &Trace, meter: usize) -> Vec<Option<[Joules; 
         .collect()
 }
 
+/// Update periods that a window of a side counter has at least. Its edges are those of the primary meter, so each
+/// reading may be a period old, and the energy of a shorter window is as likely that of the windows around it.
+const LEAST_PERIODS: f64 = 2.0;
+
+/// For each span: whether it is too short for a side counter that moves as seldom as this one.
+pub(super) fn too_short(trace: &Trace, meter: usize) -> Vec<bool> {
+    let record = &trace.header.meters[meter];
+    let side_counter = record.kind == MeterKind::Counter && meter != trace.header.primary_meter;
+    let period = record.update_period_s.filter(|_| side_counter);
+    let is_short = |span: &Span| period.is_some_and(|period| span.length() < period * LEAST_PERIODS);
+    trace.spans.iter().map(is_short).collect()
+}
+
 /// Update periods without a change after which a counter is called still.
 const STILL_PERIODS: f64 = 50.0;
 

@@ -23,7 +23,7 @@ use crate::stats::Uncertain;
 use crate::trace::{SpanKind, Trace};
 use crate::units::Joules;
 
-use integrate::{edge_energies, reading, still};
+use integrate::{edge_energies, reading, still, too_short};
 use signature::mean_power;
 
 /// Everything one meter says about a run. Energies in joules, times in seconds, power in watts.
@@ -34,6 +34,8 @@ pub struct Attribution {
     /// Those over which it stood still although it is a counter; neither they nor their neighbours, in which it may
     /// have stopped, count below.
     pub still_windows: usize,
+    /// Those that are too short for a side counter that moves so seldom; they do not count below.
+    pub short_windows: usize,
     /// Power with nothing running, before and after the rounds.
     pub idle_power: Option<Uncertain>,
     /// Power with nothing running between rounds, on the warm device.
@@ -59,6 +61,7 @@ pub fn attribute(trace: &Trace, meter: usize) -> Attribution {
     Attribution {
         windows: windows.energies.iter().flatten().count(),
         still_windows: windows.still,
+        short_windows: windows.short,
         idle_power: mean_power(&windows.of_kind(SpanKind::Idle)),
         active_idle_power,
         signatures,
@@ -74,6 +77,8 @@ struct Windows<'a> {
     energies: Vec<Option<Joules>>,
     /// Windows over which the meter stood still.
     still: usize,
+    /// Windows that are too short for the meter.
+    short: usize,
     /// Positions of the spans that the meter read and that count.
     kinds: HashMap<SpanKind, Vec<u32>>,
 }
@@ -82,15 +87,19 @@ impl<'a> Windows<'a> {
     fn of(trace: &'a Trace, meter: usize) -> Self {
         let edges = edge_energies(trace, meter);
         let still = still(trace, meter, &edges);
+        let short = too_short(trace, meter);
         let energies: Vec<Option<Joules>> =
             edges.iter().map(|edges| edges.map(|[start, end]| end - start)).collect();
         let mut kinds: HashMap<SpanKind, Vec<u32>> = HashMap::new();
-        let counts =
-            energies.iter().zip(&still.doubtful).map(|(energy, &doubtful)| energy.is_some() && !doubtful);
+        let counts = energies
+            .iter()
+            .zip(still.doubtful.iter().zip(&short))
+            .map(|(energy, (&doubtful, &short))| energy.is_some() && !doubtful && !short);
         for ((at, span), _) in (0..).zip(&trace.spans).zip(counts).filter(|&(_, counts)| counts) {
             kinds.entry(span.kind).or_default().push(at);
         }
-        Self { trace, meter, energies, still: still.windows, kinds }
+        let short = energies.iter().zip(&short).filter(|(energy, short)| energy.is_some() && **short).count();
+        Self { trace, meter, energies, still: still.windows, short, kinds }
     }
 
     fn of_kind(&self, kind: SpanKind) -> Vec<Reading> {

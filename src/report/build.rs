@@ -43,6 +43,7 @@ pub fn run_report(trace: &Trace) -> RunReport {
     read.sort_unstable();
     warnings.extend(trace_warnings(trace, &read));
     warnings.extend(others.iter().filter_map(|meter| meter.still_warning(trace)));
+    warnings.extend(others.iter().filter_map(|meter| meter.short_warning(trace)));
     warnings.extend(row_warnings(&layers, &closure));
     let sampling = sampling_row(trace);
     warnings.extend(sampling.as_ref().and_then(sampling_warning));
@@ -165,6 +166,8 @@ struct SideMeter {
     windows: usize,
     /// Windows over which it stood still.
     still: usize,
+    /// Windows too short for it.
+    short: usize,
     /// For each signature.
     rows: Vec<AlsoRow>,
 }
@@ -182,8 +185,22 @@ impl SideMeter {
             index,
             windows: attribution.windows,
             still: attribution.still_windows,
+            short: attribution.short_windows,
             rows: attribution.signatures.iter().map(row).collect(),
         }
+    }
+
+    fn short_warning(&self, trace: &Trace) -> Option<Warning> {
+        let record = &trace.header.meters[self.index];
+        let text = format!(
+            "{} moves every {:.3} s, too seldom for {} of {} windows, which have no energy by it; give a --window of \
+             two of its periods or more, or name it first in --meter",
+            record.id,
+            record.update_period_s?.value(),
+            self.short,
+            self.windows
+        );
+        (self.short > 0).then(|| Warning::new("slow_counter", text))
     }
 
     fn still_warning(&self, trace: &Trace) -> Option<Warning> {
