@@ -156,7 +156,7 @@ pub fn profile(options: &ProfileOptions, hooks: Hooks<'_>) -> Result<Outcome, Pr
     Ok(Outcome { report, dir, ended_early: recording.error, unwritten })
 }
 
-/// Measures as [`profile`] does and writes nothing.
+/// Measures as [`profile`] does and leaves no files.
 ///
 /// # Errors
 ///

@@ -65,7 +65,7 @@ fn impossible_values_are_named_with_file_line_key_expected_and_found() {
         ),
         ("lowest_mhz", "1411.0", "clock.lowest_mhz: expected at most reference_mhz, 1410, found 1411.0"),
         ("boost_mhz", "209.0", "clock.lowest_mhz: expected at most boost_mhz, 209, found 210.0"),
-        ("limiter_s", "0.0", "clock.limiter_s: expected a number from 0.001 to 3600, found 0.0"),
+        ("limiter_s", "0.0", "clock.limiter_s: expected a number from 0.001 to 1, found 0.0"),
         (
             "id",
             "\"nvml\"",
@@ -94,6 +94,7 @@ fn impossible_values_are_named_with_file_line_key_expected_and_found() {
             "150",
             "thermal.reference_c: expected at most 81.9, or leakage leaves less than memory_idle_w of active_idle_w at the 36.9 degrees of rest, found 150",
         ),
+        ("limiter_s", "3600", "clock.limiter_s: expected a number from 0.001 to 1, found 3600"),
         (
             "id",
             "\"sim:a\"",

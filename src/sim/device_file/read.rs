@@ -25,7 +25,9 @@ const PERIOD: RangeInclusive<f64> = 1e-5..=2.0;
 const PAST: f64 = 5.0;
 /// Time of a query.
 const QUERY: RangeInclusive<f64> = 0.0..=1.0;
-/// Time constants in seconds, from the limiter's to those of the heat.
+/// Time constant of the power limiter in seconds. The truth waits for it pass by pass, so it bounds how long that takes.
+const LIMITER: RangeInclusive<f64> = 1e-3..=1.0;
+/// Other time constants in seconds, up to those of the heat, which nobody waits for.
 const CONSTANT: RangeInclusive<f64> = 1e-3..=3600.0;
 const MEGAHERTZ: RangeInclusive<f64> = 1.0..=1e5;
 const CELSIUS: RangeInclusive<f64> = -100.0..=200.0;
@@ -129,7 +131,7 @@ fn clock(table: &mut Section<'_>) -> Clocking {
         boost_decay_s: table.number("boost_decay_s", CONSTANT),
         lowest_mhz: table.number("lowest_mhz", MEGAHERTZ),
         voltage_slope: table.number("voltage_slope", SHARE),
-        limiter_s: table.number("limiter_s", CONSTANT),
+        limiter_s: table.number("limiter_s", LIMITER),
     };
     let (reference, boost) = (clock.reference_mhz, clock.boost_mhz);
     table.require(
