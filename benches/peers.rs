@@ -83,7 +83,7 @@ fn main() -> Result<()> {
 }
 
 fn prepare(backend: &CpuBackend, network: &Network, batch: usize, fuse: bool) -> Result<Prepared> {
-    let plan = Plan::new(network, &PlanOptions { batch, keep_all: false, fuse })?;
+    let plan = Plan::new(network, &PlanOptions { batch, fuse, ..PlanOptions::default() })?;
     let tensors = Tensors::new(network, &WeightOptions { seed: 1, batch })?;
     let executor = backend.prepare(network, &plan, &tensors)?;
     let work = plan.steps.iter().map(|step| plan.signatures[step.signature].text.clone()).collect();

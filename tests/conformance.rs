@@ -114,7 +114,7 @@ pub(crate) fn check(network: &Network, batch: usize, threads: usize, seed: u64) 
 }
 
 fn check_engine(network: &Network, batch: usize, engine: Engine, tensors: &Tensors) {
-    let plan = Plan::new(network, &PlanOptions { batch, keep_all: true, fuse: false }).unwrap();
+    let plan = Plan::new(network, &PlanOptions { batch, keep_all: true, ..PlanOptions::default() }).unwrap();
     let mut executor = pass(network, &plan, tensors, engine);
     for (index, layer) in network.layers.iter().enumerate() {
         let read = |t: &TensorRef| to_f64(&engine_tensor(network, &plan, tensors, &mut *executor, *t));
@@ -129,7 +129,7 @@ fn check_engine(network: &Network, batch: usize, engine: Engine, tensors: &Tenso
         bounds::assert_within(&what, &found, &expected, &bounds);
     }
     check_fused(network, batch, engine, tensors);
-    let reused = Plan::new(network, &PlanOptions { batch, keep_all: false, fuse: false }).unwrap();
+    let reused = Plan::new(network, &PlanOptions { batch, ..PlanOptions::default() }).unwrap();
     let mut again = pass(network, &reused, tensors, engine);
     for result in results(network) {
         let kept = engine_tensor(network, &plan, tensors, &mut *executor, result);
@@ -141,7 +141,9 @@ fn check_engine(network: &Network, batch: usize, engine: Engine, tensors: &Tenso
 
 /// Holds every step of a fused plan to the reference of its layers, over what the engine itself fed the step.
 fn check_fused(network: &Network, batch: usize, engine: Engine, tensors: &Tensors) {
-    let plan = Plan::new(network, &PlanOptions { batch, keep_all: true, fuse: true }).unwrap();
+    let plan =
+        Plan::new(network, &PlanOptions { batch, keep_all: true, fuse: true, ..PlanOptions::default() })
+            .unwrap();
     let mut executor = pass(network, &plan, tensors, engine);
     for (index, step) in plan.steps.iter().enumerate().filter(|(_, step)| step.layers.len() > 1) {
         // What the layers of the step hand to each other, and how far rounding may move it.

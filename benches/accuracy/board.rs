@@ -1,6 +1,6 @@
 //! A simulated device as a tool drives a GPU: launches, waits, sleeps, reads.
 
-use layerjoule::backend::{Backend as _, Executor, Tensors};
+use layerjoule::backend::{Backend as _, Executor, Task, Tensors};
 use layerjoule::clock::Clock as _;
 use layerjoule::sim::{DeviceParameters, SensorKind, SimDevice};
 use layerjoule::stats::Estimate;
@@ -140,7 +140,7 @@ impl<'a> Board<'a> {
     }
 
     fn step(&mut self, step: usize, times: u64) -> Result<(), String> {
-        self.executor.replay(step, times).map_err(|error| error.to_string())
+        self.executor.repeat(Task::Step(step), times).map_err(|error| error.to_string())
     }
 
     /// Waits for everything launched.

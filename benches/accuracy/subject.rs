@@ -28,7 +28,7 @@ impl Subject {
         batch: usize,
     ) -> Result<Self, String> {
         let network = network::read(file, &[]).map_err(|error| error.to_string())?;
-        let options = PlanOptions { batch, keep_all: false, fuse: false };
+        let options = PlanOptions { batch, ..PlanOptions::default() };
         let plan = Plan::new(&network, &options).map_err(|error| error.to_string())?;
         let meter = device.sensor.first().map_or("", |sensor| &sensor.id);
         let truth = Truth::of(&network, &plan, device, meter);

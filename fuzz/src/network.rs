@@ -59,7 +59,7 @@ fn check_network(network: &Network) {
     for batch in [1, 3, usize::MAX] {
         let record = network_record(network, batch);
         assert_eq!((record.parameters, record.buffers), (network.trainable(), network.buffers()));
-        match Plan::new(network, &PlanOptions { batch, keep_all: false, fuse: batch == 3 }) {
+        match Plan::new(network, &PlanOptions { batch, fuse: batch == 3, ..PlanOptions::default() }) {
             Ok(plan) => check_plan(network, &plan),
             Err(error) => assert!(!error.to_string().is_empty()),
         }

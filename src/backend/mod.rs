@@ -6,6 +6,7 @@
 pub mod cpu;
 pub mod cuda;
 mod error;
+mod executor;
 mod host_memory;
 pub mod reference;
 mod weights;
@@ -14,6 +15,7 @@ use crate::network::Network;
 use crate::plan::Plan;
 
 pub use error::BackendError;
+pub use executor::{Executor, Mark, Task};
 pub use weights::{Tensors, WeightOptions};
 
 /// What runs the network.
@@ -56,40 +58,4 @@ pub trait Backend {
         plan: &Plan,
         tensors: &Tensors,
     ) -> Result<Box<dyn Executor>, BackendError>;
-}
-
-/// A prepared plan on a device.
-pub trait Executor {
-    /// Starts one step; it reads what the plan's earlier steps left in its input buffers.
-    ///
-    /// # Errors
-    ///
-    /// The device failed.
-    fn launch(&mut self, step: usize) -> Result<(), BackendError>;
-
-    /// Starts one step `times` times, one after the other.
-    ///
-    /// # Errors
-    ///
-    /// The device failed.
-    fn replay(&mut self, step: usize, times: u64) -> Result<(), BackendError> {
-        (0..times).try_for_each(|_| self.launch(step))
-    }
-
-    /// Returns when everything launched has finished.
-    ///
-    /// # Errors
-    ///
-    /// The device failed.
-    fn sync(&mut self) -> Result<(), BackendError>;
-
-    /// The algorithm that a step uses, by its field's name.
-    fn algorithm(&self, step: usize) -> &str;
-
-    /// What a step left in its output buffer: the whole batch, row-major NCHW. Not for use inside a window.
-    ///
-    /// # Errors
-    ///
-    /// The device failed.
-    fn output(&mut self, step: usize) -> Result<Vec<f32>, BackendError>;
 }

@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &InspectArguments) -> anyhow::Result<Exit> {
         })?;
         network.layers.truncate(at + 1);
     }
-    let plan = Plan::new(&network, &PlanOptions { batch: arguments.batch, keep_all: false, fuse: false })
+    let plan = Plan::new(&network, &PlanOptions { batch: arguments.batch, ..PlanOptions::default() })
         .with_context(|| arguments.network.display().to_string())?;
     let text = match arguments.format {
         InspectFormat::Table => table(&network, &plan),
@@ -91,7 +91,11 @@ fn table(network: &Network, plan: &Plan) -> String {
     }
     let batch = plan.batch as u64;
     for (layer, step) in network.layers.iter().zip(&plan.step_of_layer) {
-        let bytes = if step.is_some() { layer.bytes(plan.batch) } else { 0 };
+        let bytes = if step.is_some() {
+            layer.elements(plan.batch).saturating_mul(plan.precision.bytes() as u64)
+        } else {
+            0
+        };
         table.add_row([
             layer.name.clone(),
             layer.kind.name().to_string(),

@@ -133,10 +133,11 @@ impl Layer {
         self.parameters.iter().filter(|p| !p.role.trains()).map(|p| p.len() as u64).sum()
     }
 
-    /// Least traffic of one f32 pass of `batch` items: inputs read, output written, parameters read once.
-    pub fn bytes(&self, batch: usize) -> u64 {
+    /// Least number of elements that one pass of `batch` items moves: inputs read, output written, parameters read
+    /// once.
+    pub fn elements(&self, batch: usize) -> u64 {
         let stored: u64 = self.parameters.iter().map(|p| p.len() as u64).sum();
-        self.cost.activations.saturating_mul(batch as u64).saturating_add(stored).saturating_mul(4)
+        self.cost.activations.saturating_mul(batch as u64).saturating_add(stored)
     }
 }
 

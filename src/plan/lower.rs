@@ -32,6 +32,8 @@ impl Plan {
         let input = buffers.take(size("input", &network.input)?, readers.input + 1);
         let mut plan = Self {
             batch,
+            precision: options.precision,
+            layout: options.layout,
             steps: Vec::new(),
             buffers: Vec::new(),
             input,
@@ -60,7 +62,7 @@ impl Plan {
             }
             let output = buffers.take(size(&layer.name, &layer.output)?, uses);
             inputs.iter().for_each(|&id| buffers.release(id));
-            let text = signature_text(network, &layers, batch);
+            let text = signature_text(network, &layers, options);
             let signature = *by_text.entry(text.clone()).or_insert_with(|| {
                 plan.signatures.push(Signature { text, steps: Vec::new() });
                 plan.signatures.len() - 1
@@ -76,9 +78,9 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Bytes of all f32 buffers.
+    /// Bytes of all buffers.
     pub fn buffer_bytes(&self) -> u64 {
-        self.buffers.iter().map(|&n| n as u64 * 4).sum()
+        self.buffers.iter().map(|&n| (n * self.precision.bytes()) as u64).sum()
     }
 
     /// The buffer that holds a tensor after its step.
@@ -114,12 +116,13 @@ fn outside_tensors(network: &Network, layers: &[usize]) -> Vec<TensorRef> {
 }
 
 /// Everything that decides what a kernel does; equal texts mean equal work.
-fn signature_text(network: &Network, layers: &[usize], batch: usize) -> String {
+fn signature_text(network: &Network, layers: &[usize], options: &PlanOptions) -> String {
     let part = |&index: &usize| {
         let layer: &Layer = &network.layers[index];
         let inputs: Vec<String> = layer.inputs.iter().map(|&t| shape_text(network.shape(t))).collect();
         format!("{} {} -> {}", inputs.join("+"), layer.kind, shape_text(&layer.output))
     };
     let parts: Vec<String> = layers.iter().map(part).collect();
-    format!("forward f32 nchw n{batch} {}", parts.join(" then "))
+    let PlanOptions { batch, precision, layout, .. } = options;
+    format!("forward {precision} {layout} n{batch} {}", parts.join(" then "))
 }

@@ -4,10 +4,13 @@
 //! [`Signature`]: they are measured together and their errors are fully correlated.
 
 mod buffers;
+mod format;
 mod fuse;
 mod lower;
 
 use crate::network::TensorRef;
+
+pub use format::{Layout, Precision};
 
 /// Index of a buffer in [`Plan::buffers`].
 pub type BufferId = usize;
@@ -22,11 +25,21 @@ pub struct PlanOptions {
     /// Computes a batch norm, a sum and an activation in the same step as the convolution before them, where
     /// nothing else reads what lies between: inference engines do so by default, training frameworks do not.
     pub fuse: bool,
+    /// Number format.
+    pub precision: Precision,
+    /// Order of axes.
+    pub layout: Layout,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { batch: 1, keep_all: false, fuse: false }
+        Self {
+            batch: 1,
+            keep_all: false,
+            fuse: false,
+            precision: Precision::default(),
+            layout: Layout::default(),
+        }
     }
 }
 
@@ -59,6 +72,10 @@ pub struct Signature {
 pub struct Plan {
     /// Items in one pass.
     pub batch: usize,
+    /// Number format of the buffers.
+    pub precision: Precision,
+    /// Order of axes in the buffers.
+    pub layout: Layout,
     /// Steps in order of execution.
     pub steps: Vec<Step>,
     /// Elements of each buffer, for the whole batch.

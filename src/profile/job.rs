@@ -184,9 +184,11 @@ impl Prepared {
             )));
         }
         let network = network::read(&options.network, &options.set)?;
-        let plan =
-            Plan::new(&network, &PlanOptions { batch: options.batch, keep_all: false, fuse: options.fuse })
-                .map_err(|source| ProfileError::Plan { file: options.network.clone(), source })?;
+        let plan = Plan::new(
+            &network,
+            &PlanOptions { batch: options.batch, fuse: options.fuse, ..PlanOptions::default() },
+        )
+        .map_err(|source| ProfileError::Plan { file: options.network.clone(), source })?;
         if plan.steps.is_empty() {
             return Err(ProfileError::Usage(format!(
                 "{}: no layer executes anything (flatten, reshape and dropout move no data), so there is no energy \

@@ -54,7 +54,7 @@ pub fn layer_records(
         let layers = &plan.steps[step].layers;
         match layers.split_first() {
             Some((&first, fused)) if first == index => {
-                let (flops, flops_elementwise, bytes) = work(network, layers, plan.batch);
+                let (flops, flops_elementwise, bytes) = work(network, plan, layers);
                 let signature = Some(plan.steps[step].signature);
                 let (algorithm, fused) = (algorithm(step), names(fused));
                 LayerRecord { signature, fused, algorithm, flops, flops_elementwise, bytes, ..bare }
@@ -67,15 +67,17 @@ pub fn layer_records(
 
 /// FLOPs, element-wise FLOPs and bytes of layers that one step computes. What they hand to each other is neither
 /// written nor read.
-fn work(network: &Network, layers: &[usize], batch: usize) -> (u64, u64, u64) {
+fn work(network: &Network, plan: &Plan, layers: &[usize]) -> (u64, u64, u64) {
+    let batch = plan.batch;
     let sum = |of: &dyn Fn(usize) -> u64| layers.iter().map(|&i| of(i)).fold(0, u64::saturating_add);
     let handed_over = |&i: &usize| whole(network.layers[i].output.iter().product::<usize>() as u64, batch);
     let inner = layers.split_last().map_or(&[][..], |(_, inner)| inner);
     let inner = inner.iter().map(handed_over).fold(0, u64::saturating_add);
+    let elements = sum(&|i| network.layers[i].elements(batch)).saturating_sub(inner.saturating_mul(2));
     (
         sum(&|i| whole(network.layers[i].cost.flops, batch)),
         sum(&|i| whole(network.layers[i].cost.flops_elementwise, batch)),
-        sum(&|i| network.layers[i].bytes(batch)).saturating_sub(inner.saturating_mul(2 * 4)),
+        elements.saturating_mul(plan.precision.bytes() as u64),
     )
 }
 

@@ -4,7 +4,7 @@
 //! and closing where the reading changes, with the load running until the closing edge, leaves only the
 //! time between two looks (Hähnel 2012, 10.1145/2425248.2425252).
 
-use crate::backend::Executor;
+use crate::backend::{Executor, Task};
 use crate::clock::{Clock, Instant};
 use crate::meter::{Meter, ReadError};
 use crate::trace::{Reads, Sample};
@@ -233,7 +233,7 @@ impl<'a> Rig<'a> {
         }
         match load {
             Load::Step(step) => {
-                self.executor.replay(step, burst)?;
+                self.executor.repeat(Task::Step(step), burst)?;
             }
             Load::Pass => {
                 for _ in 0..burst {

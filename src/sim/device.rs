@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::backend::{Backend, BackendError, BackendInfo, Executor, Tensors};
+use crate::backend::{Backend, BackendError, BackendInfo, Executor, Task, Tensors};
 use crate::clock::{Clock, Instant};
 use crate::meter::{Meter, MeterCandidate, PowerIntegral, ReadError, WrappingCounter};
 use crate::network::Network;
@@ -186,13 +186,27 @@ impl Backend for SimBackend {
 struct SimExecutor(SimDevice);
 
 impl Executor for SimExecutor {
+    fn steps(&self) -> usize {
+        self.0.0.borrow().steps()
+    }
+
     fn launch(&mut self, step: usize) -> Result<(), BackendError> {
         self.0.0.borrow_mut().execute(step);
         Ok(())
     }
 
-    fn replay(&mut self, step: usize, times: u64) -> Result<(), BackendError> {
-        self.0.0.borrow_mut().replay(step, times);
+    fn repeat(&mut self, task: Task, times: u64) -> Result<(), BackendError> {
+        let mut machine = self.0.0.borrow_mut();
+        match task {
+            Task::Step(step) => machine.replay(step, times),
+            Task::Pass => {
+                for _ in 0..times {
+                    (0..machine.steps()).for_each(|step| {
+                        machine.execute(step);
+                    });
+                }
+            }
+        }
         Ok(())
     }
 

@@ -16,7 +16,7 @@ fn assert_known(network: &Network, input: &[f32], parameters: &[&[f32]], expecte
     let parameters: Vec<Vec<Arc<[f32]>>> = vec![parameters.iter().map(|&p| p.into()).collect()];
     let tensors = Tensors { parameters, input: input.to_vec(), distribution: String::new() };
     let by_reference = reference::run(network, &tensors, batch).pop().unwrap();
-    let plan = Plan::new(network, &PlanOptions { batch, keep_all: false, fuse: false }).unwrap();
+    let plan = Plan::new(network, &PlanOptions { batch, ..PlanOptions::default() }).unwrap();
     for threads in [1, 2] {
         let mut executor = super::pass(network, &plan, &tensors, super::Engine::with(threads));
         let by_engine = to_f64(&executor.output(plan.steps.len() - 1).unwrap());
@@ -231,7 +231,7 @@ fn data_is_moved_to_its_place() {
 #[test]
 fn a_plan_larger_than_memory_is_an_error_that_says_so() {
     let net = single(&[1 << 20], LayerKind::Activation(Activation::Relu));
-    let plan = Plan::new(&net, &PlanOptions { batch: 1 << 20, keep_all: false, fuse: false }).unwrap();
+    let plan = Plan::new(&net, &PlanOptions { batch: 1 << 20, ..PlanOptions::default() }).unwrap();
     let tensors = Tensors { parameters: vec![vec![]], input: vec![], distribution: String::new() };
     let error = CpuBackend::new(1).unwrap().prepare(&net, &plan, &tensors).err();
     assert!(

@@ -91,6 +91,10 @@ pub(crate) struct Steps {
 }
 
 impl Executor for Steps {
+    fn steps(&self) -> usize {
+        self.work.len()
+    }
+
     fn launch(&mut self, step: usize) -> Result<(), BackendError> {
         let (seconds, watts) = self.work[step];
         let watts = (self.power_of)(step, watts);
@@ -117,6 +121,8 @@ pub(crate) fn plan(signature_of_step: &[usize]) -> Plan {
     let steps_of = |s| signature_of_step.iter().enumerate().filter(move |(_, x)| **x == s).map(|(i, _)| i);
     Plan {
         batch: 1,
+        precision: Default::default(),
+        layout: Default::default(),
         steps: signature_of_step
             .iter()
             .enumerate()

@@ -112,6 +112,10 @@ fn prepare_step(
 }
 
 impl Executor for CpuExecutor {
+    fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
     fn launch(&mut self, step: usize) -> Result<(), BackendError> {
         let Some(PreparedStep { kernel, inputs, output }) = self.steps.get(step) else {
             return Err(self.no_step(step));

@@ -1,7 +1,7 @@
 //! NVIDIA GPUs, through libraries that are found when the program runs.
 //!
-//! So far only the libraries are found, checked and loaded ([`libraries`]); the backend that computes with them
-//! comes on top and starts from a [`Cuda`]. One program, built without CUDA, serves CUDA 12 and 13.
+//! [`libraries`] finds, checks and loads them; a [`Cuda`] is leave to call them. One program, built without CUDA,
+//! serves CUDA 12 and 13.
 
 pub mod libraries;
 

@@ -42,7 +42,7 @@ fn compare(folder: &Path) -> Result<Vec<(String, Outcome)>, String> {
     let mut tensors =
         Tensors::new(&network, &WeightOptions { seed: 1, batch }).map_err(|error| error.to_string())?;
     tensors.input = input.values;
-    let plan = Plan::new(&network, &PlanOptions { batch, keep_all: true, fuse: false })
+    let plan = Plan::new(&network, &PlanOptions { batch, keep_all: true, ..PlanOptions::default() })
         .map_err(|error| error.to_string())?;
     let mut executor = pass_once(&network, &plan, &tensors, Engine::with(2));
     let mut errors = Errors::new(&network);
@@ -118,7 +118,7 @@ impl Alone {
             let input = of(inputs[0]);
             let tensors = Tensors { parameters: vec![parameters], input, distribution: String::new() };
             let network = single(shapes[0], layer.kind.clone());
-            let plan = Plan::new(&network, &PlanOptions { batch, keep_all: true, fuse: false })
+            let plan = Plan::new(&network, &PlanOptions { batch, keep_all: true, ..PlanOptions::default() })
                 .map_err(|e| e.to_string())?;
             let mut executor = pass_once(&network, &plan, &tensors, Engine::with(2));
             Ok::<_, String>(engine_tensor(&network, &plan, &tensors, &mut *executor, TensorRef::Layer(0)))

@@ -169,7 +169,7 @@ fn compare(
     tensors.input.clone_from(&put.input.values);
     let exact = reference::run(network, &tensors, batch);
     let allowed = allowed(network, &tensors, &exact, batch);
-    let plan = Plan::new(network, &PlanOptions { batch, keep_all: true, fuse: false })
+    let plan = Plan::new(network, &PlanOptions { batch, keep_all: true, ..PlanOptions::default() })
         .map_err(|error| error.to_string())?;
     let mut executor = pass(network, &plan, &tensors, Engine::with(2));
     let last = network.layers.len() - 1;

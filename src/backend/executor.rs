@@ -1,0 +1,114 @@
+//! The seam between measuring and whatever executes layers.
+
+use crate::clock::{Clock, Instant};
+
+use super::BackendError;
+
+/// What a window repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Task {
+    /// One step of the plan.
+    Step(usize),
+    /// All steps in order.
+    Pass,
+}
+
+/// A point in a device's queue. What its number means only the executor knows that gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mark(pub u64);
+
+/// A prepared plan on a device.
+///
+/// A device that queues goes on working while the caller reads its meters: [`Executor::repeat`] returns at once,
+/// [`Executor::mark`] puts a mark behind what was started, and [`Executor::passed`] tells when the device came past it.
+/// On one that does not, every call returns when its work is done, and a mark is passed as soon as it is set.
+pub trait Executor {
+    /// How many steps its plan has.
+    fn steps(&self) -> usize;
+
+    /// Starts one step; it reads what the plan's earlier steps left in its input buffers.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    fn launch(&mut self, step: usize) -> Result<(), BackendError>;
+
+    /// Prepares a task to be repeated, and waits until that is done: a step has its own inputs afterwards, those that the
+    /// steps before it leave. Gives the number of executions that the device takes at once; [`Executor::repeat`] is
+    /// cheapest with multiples of it. Never called inside a window.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    fn ready(&mut self, task: Task) -> Result<u64, BackendError> {
+        if let Task::Step(step) = task {
+            (0..=step).try_for_each(|earlier| self.launch(earlier))?;
+            self.sync()?;
+        }
+        Ok(1)
+    }
+
+    /// Starts a task that is [`Executor::ready`] `times` times, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    fn repeat(&mut self, task: Task, times: u64) -> Result<(), BackendError> {
+        (0..times).try_for_each(|_| match task {
+            Task::Step(step) => self.launch(step),
+            Task::Pass => (0..self.steps()).try_for_each(|step| self.launch(step)),
+        })
+    }
+
+    /// Returns when everything started has finished.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    fn sync(&mut self) -> Result<(), BackendError>;
+
+    /// Whether work goes on after the call that started it has returned.
+    fn queues(&self) -> bool {
+        false
+    }
+
+    /// Puts a mark behind everything started so far.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    fn mark(&mut self, clock: &dyn Clock) -> Result<Mark, BackendError> {
+        self.sync()?;
+        Ok(Mark(clock.now().nanos()))
+    }
+
+    /// When the device came past a mark, by the same clock; none if it has not yet. Asked once more after that, or
+    /// for an older mark, the answer may be lost.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    fn passed(&mut self, mark: Mark, _clock: &dyn Clock) -> Result<Option<Instant>, BackendError> {
+        Ok(Some(Instant::from_nanos(mark.0)))
+    }
+
+    /// The algorithm that a step uses, by its field's name.
+    fn algorithm(&self, step: usize) -> &str;
+
+    /// Bytes that the algorithm needs beside inputs, parameters and output.
+    fn workspace(&self, _step: usize) -> u64 {
+        0
+    }
+
+    /// The device's kernels that a step runs, by their own names in order; empty where it has none or does not tell.
+    fn kernels(&self, _step: usize) -> &[String] {
+        &[]
+    }
+
+    /// What a step left in its output buffer: the whole batch, row-major NCHW. Not for use inside a window.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    fn output(&mut self, step: usize) -> Result<Vec<f32>, BackendError>;
+}
