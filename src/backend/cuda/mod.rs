@@ -4,5 +4,7 @@
 //! serves CUDA 12 and 13.
 
 pub mod libraries;
+#[allow(dead_code)] // The backend comes on top.
+mod tensor;
 
 pub use libraries::{Cuda, Libraries, Search};
