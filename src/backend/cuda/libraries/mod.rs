@@ -144,6 +144,22 @@ impl Cuda {
         &self.libraries
     }
 
+    /// Whether the driver has a function beyond [`LibraryKind::symbols`]: one that came after CUDA 12.0.
+    pub fn driver_has(&self, function: &str) -> bool {
+        self.driver.has(function)
+    }
+
+    /// A function of the driver that cudarc does not bind; `F` is the pointer type of its declaration in cuda.h.
+    pub(super) fn driver_function<F: Copy>(&self, name: &'static str) -> Result<F, String> {
+        self.driver.function(name)
+    }
+
+    /// The version of a library.
+    pub fn version(&self, kind: LibraryKind) -> Option<Version> {
+        let library = self.libraries.iter().find(|library| library.kind == kind)?;
+        library.found.as_ref().ok().map(|found| found.version)
+    }
+
     /// The names of the GPUs that the driver shows.
     ///
     /// # Errors
