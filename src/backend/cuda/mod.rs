@@ -10,6 +10,10 @@ mod failure;
 pub mod libraries;
 #[allow(dead_code)]
 mod operation;
+#[allow(dead_code, unused_imports)] // The backend comes on top.
+mod operations;
+#[allow(dead_code)]
+mod parameters;
 #[allow(dead_code)] // The backend comes on top.
 mod tensor;
 
