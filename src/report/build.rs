@@ -98,6 +98,8 @@ fn bare_row(index: usize, layer: &LayerRecord, signatures: &[String]) -> LayerRo
         fused: layer.fused.clone(),
         signature: layer.signature.and_then(|s| signatures.get(s).cloned()),
         algorithm: layer.algorithm.clone(),
+        workspace_bytes: layer.workspace_bytes,
+        kernels: layer.kernels.clone(),
         executions: u64::from(layer.signature.is_some()),
         replays: 0,
         windows: 0,
@@ -311,6 +313,17 @@ fn trace_warnings(trace: &Trace, read: &[(usize, usize)]) -> Vec<Warning> {
             format!(
                 "other processes used {:.0} % of the processors during the run; stop them and run again",
                 share * 100.0
+            ),
+        ));
+    }
+    if let Some(others) = environment.device_processes.filter(|&others| others > 0) {
+        let (processes, computed) =
+            if others == 1 { ("process", "computes") } else { ("processes", "compute") };
+        warnings.push(Warning::new(
+            "shared_device",
+            format!(
+                "{others} other {processes} {computed} on the device, and their energy is in these numbers; stop them \
+                 and run again"
             ),
         ));
     }

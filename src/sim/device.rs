@@ -160,8 +160,11 @@ impl Backend for SimBackend {
             uuid: Some(self.0.0.borrow().device.uuid()),
             engine: "simulated".to_string(),
             threads: 1,
-            precision: "f32",
-            layout: "nchw",
+            cache: None,
+            emulated: false,
+            driver: None,
+            cuda: None,
+            cudnn: None,
         }
     }
 

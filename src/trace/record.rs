@@ -67,13 +67,19 @@ pub struct LayerRecord {
     pub fused_into: Option<String>,
     /// The algorithm that computed it.
     pub algorithm: Option<String>,
+    /// Bytes that the algorithm needed beside its tensors, where it needed any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_bytes: Option<u64>,
+    /// The device's kernels that it ran, in order, where the device tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernels: Vec<String>,
     /// Output shape, the batch left out.
     pub output: Vec<usize>,
     /// 2 x multiply-accumulates of conv and linear, for the batch.
     pub flops: u64,
     /// All other operations, for the batch.
     pub flops_elementwise: u64,
-    /// Least f32 traffic of one execution.
+    /// Least traffic of one execution, in the precision of the run.
     pub bytes: u64,
 }
 
@@ -96,6 +102,9 @@ pub struct DeviceRecord {
     pub precision: String,
     /// Memory layout.
     pub layout: String,
+    /// What replays of a layer found in the last-level cache, where that was decided: `cold` or `hot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<String>,
     /// The library or engine that computes.
     pub engine: String,
     /// Worker threads.

@@ -74,6 +74,8 @@ pub(super) fn small_trace() -> Trace {
         kind: "flatten".into(),
         signature: None,
         algorithm: None,
+        workspace_bytes: None,
+        kernels: Vec::new(),
         output: vec![1],
         flops: 0,
         flops_elementwise: 0,

@@ -160,6 +160,12 @@ impl Cuda {
         library.found.as_ref().ok().map(|found| found.version)
     }
 
+    /// The version of CUDA that a library is for.
+    pub fn built_for(&self, kind: LibraryKind) -> Option<Version> {
+        let library = self.libraries.iter().find(|library| library.kind == kind)?;
+        library.found.as_ref().ok().map(|found| found.cuda)
+    }
+
     /// The names of the GPUs that the driver shows.
     ///
     /// # Errors
@@ -167,6 +173,13 @@ impl Cuda {
     /// The driver's own words: there is none, or it does not work.
     pub fn gpus(&self) -> Result<Vec<String>, String> {
         self.driver.gpus()
+    }
+}
+
+/// Equal if the same files are loaded.
+impl PartialEq for Cuda {
+    fn eq(&self, other: &Self) -> bool {
+        self.libraries == other.libraries
     }
 }
 
