@@ -259,6 +259,13 @@ impl CudaExecutor {
     }
 }
 
+/// What is queued ends first: memory that is freed under a running graph would be a lost GPU.
+impl Drop for CudaExecutor {
+    fn drop(&mut self) {
+        let _ = self.stream.sync();
+    }
+}
+
 impl Executor for CudaExecutor {
     fn steps(&self) -> usize {
         self.steps.len()
