@@ -3,6 +3,7 @@
 //! Whatever can be done before a window opens is done in [`Backend::prepare`]: memory, packed weights,
 //! choice of algorithm. [`Executor::launch`] only computes.
 
+mod cache;
 pub mod cpu;
 pub mod cuda;
 mod error;
@@ -14,6 +15,7 @@ mod weights;
 use crate::network::Network;
 use crate::plan::Plan;
 
+pub use cache::CacheUse;
 pub use error::BackendError;
 pub use executor::{Executor, Mark, Task};
 pub use weights::{Tensors, WeightOptions};

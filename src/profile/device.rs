@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::backend::Backend;
 use crate::backend::cpu::CpuBackend;
+use crate::backend::{Backend, CacheUse};
 use crate::clock::{Clock, Instant, MonotonicClock};
 use crate::meter::nvml::{Among, GpuSelector, nvml_meters};
 use crate::meter::{MeterCandidate, Part, host_meters, try_out};
@@ -76,7 +76,9 @@ impl Device {
             },
             DeviceChoice::Sim { device, .. } => {
                 let sim = SimDevice::resting_until(device, seed, from);
-                Self { backend: Box::new(sim.backend()), clock: Box::new(sim.clock()), sim: Some(sim) }
+                // As the devices that they resemble: GPUs rotate buffers, processors do not.
+                let cache = if device.speed.queues { CacheUse::Cold } else { CacheUse::Hot };
+                Self { backend: Box::new(sim.backend(cache)), clock: Box::new(sim.clock()), sim: Some(sim) }
             }
         })
     }
