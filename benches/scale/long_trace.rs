@@ -82,7 +82,7 @@ fn windows(mut window: impl FnMut(&Span, &Samples)) {
         }
         let (start, end) = (instant(0), instant(PRIMARY - 1));
         energy += watts * (end - start).value();
-        let executions = ((end - start).value() * 1e3).round() as u64;
+        let executions = ((end - start).value() * 1e3).round();
         let round = at / kinds.len();
         window(&Span { kind, round, start, end, executions, edge_s: Seconds::ZERO }, &samples);
     }

@@ -1,13 +1,14 @@
-//! What replays find in the caches.
+//! Where a step that is repeated finds its data.
 
-/// Whether repeated executions find their data in the last-level cache.
+/// What the caches hold when a step is repeated on a device with caches large enough to matter. Whole passes are not
+/// concerned: their steps find what the steps before them left, as in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum CacheUse {
-    /// Buffers rotate, so that nothing is there: weights and inputs come from memory, as weights do in a network whose
-    /// layers together are larger than the cache.
+    /// Nothing of use: its buffers rotate past the last-level cache, so that each execution meets memory that none
+    /// before it has touched for long.
     #[default]
     Cold,
-    /// The same buffers each time.
+    /// What the execution before it left there: it works on the same buffers again.
     Hot,
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::backend::cpu::CpuBackend;
 use crate::backend::cuda::{Cuda, CudaBackend, CudaOptions};
-use crate::backend::{Backend, BackendInfo};
+use crate::backend::{Backend, BackendInfo, CacheUse};
 use crate::clock::{Clock, Instant, MonotonicClock};
 use crate::meter::nvml::{Among, Gpu, GpuSelector, GpuWatch, NvmlLibrary, nvml_meters};
 use crate::meter::{MeterCandidate, Part, host_meters, try_out};
@@ -111,7 +111,13 @@ impl Device {
             }
             DeviceChoice::Sim { device, .. } => {
                 let sim = SimDevice::resting_until(device, seed, from);
-                Self { backend: Box::new(sim.backend()), clock: Box::new(sim.clock()), kind: Kind::Sim(sim) }
+                // As the devices that they resemble: GPUs rotate buffers, processors do not.
+                let usual = if device.speed.queues { CacheUse::Cold } else { CacheUse::Hot };
+                Self {
+                    backend: Box::new(sim.backend(options.cache.unwrap_or(usual))),
+                    clock: Box::new(sim.clock()),
+                    kind: Kind::Sim(sim),
+                }
             }
         })
     }

@@ -139,7 +139,8 @@ fn layer_row(
     let work = layer.signature.and_then(|s| primary.signatures.get(s));
     let energy = work.and_then(|w| w.energy);
     let mut row = LayerRow {
-        replays: work.map_or(0, |w| w.executions),
+        // Parts of executions at the edges of windows add up to about whole ones.
+        replays: work.map_or(0, |w| w.executions.round() as u64),
         windows: work.map_or(0, |w| w.windows),
         time_s: work.and_then(|w| w.time).map(|t| t.estimate()),
         energy_j: energy.map(|e| e.estimate()),

@@ -440,7 +440,7 @@ impl Tape {
         let start = Instant::from_nanos(self.nanos);
         self.rest(seconds, watts);
         let end = Instant::from_nanos(self.nanos);
-        self.spans.push(Span { kind, round, start, end, executions: 300, edge_s: Seconds::new(1e-4) });
+        self.spans.push(Span { kind, round, start, end, executions: 300.0, edge_s: Seconds::new(1e-4) });
     }
 
     fn rest(&mut self, seconds: f64, watts: f64) {
