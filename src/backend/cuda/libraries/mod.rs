@@ -62,6 +62,11 @@ pub struct Cuda {
     driver: Loaded,
 }
 
+/// Leave to call NVRTC, which needs no device and no driver.
+#[derive(Debug, Clone, Copy)]
+#[allow(dead_code)] // The backend comes on top.
+pub(super) struct Nvrtc(());
+
 impl Libraries {
     /// Finds, checks and loads each library. What is loaded stays loaded until the process ends.
     pub fn load(search: &Search) -> Self {
@@ -93,6 +98,13 @@ impl Libraries {
             }
             _ => Err(CudaError { text: self.complaint() }),
         }
+    }
+
+    /// Leave to call NVRTC alone, where it was found.
+    #[cfg(test)]
+    pub(super) fn nvrtc(&self) -> Option<Nvrtc> {
+        let nvrtc = self.all.iter().find(|library| library.kind == LibraryKind::Nvrtc)?;
+        nvrtc.found.is_ok().then_some(Nvrtc(()))
     }
 
     /// The libraries that were found nowhere.
@@ -164,6 +176,11 @@ impl Cuda {
     pub fn built_for(&self, kind: LibraryKind) -> Option<Version> {
         let library = self.libraries.iter().find(|library| library.kind == kind)?;
         library.found.as_ref().ok().map(|found| found.cuda)
+    }
+
+    /// Leave to call NVRTC.
+    pub(super) fn nvrtc(&self) -> Nvrtc {
+        Nvrtc(())
     }
 
     /// The names of the GPUs that the driver shows.
