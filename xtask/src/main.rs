@@ -41,7 +41,8 @@ Commands:
            --batch N, --seeds 20, --artefacts, --json FILE; --check measures sim:ideal, and exit
            code 1 means that a bound is missed
   bless    run all tests and accept what they now produce: snapshots and docs/schema
-  fetch    fetch the ONNX test data into target/onnx-1.22.0; nothing to do when it is there
+  fetch    fetch the ONNX test data into target/onnx-1.22.0 and two of NVIDIA's run-time compilers
+           into target/nvrtc-13.5.37 and target/nvrtc-12.6.85; nothing to do when they are there
   help     show this text
 
 ARGS go to cargo as they are: cargo xtask test --release -- --nocapture
@@ -78,7 +79,7 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode> {
         "doc" => doc(args),
         "fuzz" => fuzz::mutations(args),
         "bless" => bless(args),
-        "fetch" => fetch::onnx_test_data(&repository()).map(|()| ExitCode::SUCCESS),
+        "fetch" => fetch::test_data(&repository()).map(|()| ExitCode::SUCCESS),
         "help" | "-h" | "--help" => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)
@@ -125,7 +126,7 @@ fn clippy(args: &[String]) -> Result<ExitCode> {
 }
 
 fn test(args: &[String]) -> Result<ExitCode> {
-    fetch::onnx_test_data(&repository())?;
+    fetch::test_data(&repository())?;
     status(cargo("test").args(["--workspace", "--locked"]).args(args))
 }
 
@@ -140,7 +141,7 @@ fn doc(args: &[String]) -> Result<ExitCode> {
 }
 
 fn bless(args: &[String]) -> Result<ExitCode> {
-    fetch::onnx_test_data(&repository())?;
+    fetch::test_data(&repository())?;
     let mut command = cargo("test");
     command.args(["--workspace", "--locked"]).args(args);
     // insta writes its snapshots anew; our own tests write the files that they would compare.

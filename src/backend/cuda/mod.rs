@@ -1,20 +1,27 @@
 //! NVIDIA GPUs, through libraries that are found when the program runs.
 //!
 //! [`libraries`] finds, checks and loads them; a [`Cuda`] is leave to call them. One program, built without CUDA,
-//! serves CUDA 12 and 13.
+//! serves CUDA 12 and 13. [`CudaBackend`] computes: each layer has several ways to be computed (`operations`), which are
+//! measured while preparing (`search`); windows replay graphs of about 20 ms (`executor`), over copies of the buffers
+//! that take turns (`rotation`).
 
-#[allow(dead_code, unused_imports)] // The backend comes on top.
 mod driver;
-#[allow(dead_code)]
+mod engine;
+mod executor;
 mod failure;
+mod fit;
+#[allow(dead_code, unused_imports)] // The operations come on top.
+mod kernels;
 pub mod libraries;
-#[allow(dead_code)]
+mod marks;
+mod numbers;
 mod operation;
-#[allow(dead_code, unused_imports)] // The backend comes on top.
 mod operations;
-#[allow(dead_code)]
 mod parameters;
-#[allow(dead_code)] // The backend comes on top.
+mod prepare;
+mod rotation;
+mod search;
 mod tensor;
 
+pub use engine::{CudaBackend, CudaOptions};
 pub use libraries::{Cuda, Libraries, Search};

@@ -62,6 +62,11 @@ pub struct Cuda {
     driver: Loaded,
 }
 
+/// Leave to call NVRTC, which needs no device and no driver.
+#[derive(Debug, Clone, Copy)]
+#[allow(dead_code)] // The backend comes on top.
+pub(super) struct Nvrtc(());
+
 impl Libraries {
     /// Finds, checks and loads each library. What is loaded stays loaded until the process ends.
     pub fn load(search: &Search) -> Self {
@@ -93,6 +98,13 @@ impl Libraries {
             }
             _ => Err(CudaError { text: self.complaint() }),
         }
+    }
+
+    /// Leave to call NVRTC alone, where it was found.
+    #[cfg(test)]
+    pub(super) fn nvrtc(&self) -> Option<Nvrtc> {
+        let nvrtc = self.all.iter().find(|library| library.kind == LibraryKind::Nvrtc)?;
+        nvrtc.found.is_ok().then_some(Nvrtc(()))
     }
 
     /// The libraries that were found nowhere.
@@ -160,6 +172,17 @@ impl Cuda {
         library.found.as_ref().ok().map(|found| found.version)
     }
 
+    /// The version of CUDA that a library is for.
+    pub fn built_for(&self, kind: LibraryKind) -> Option<Version> {
+        let library = self.libraries.iter().find(|library| library.kind == kind)?;
+        library.found.as_ref().ok().map(|found| found.cuda)
+    }
+
+    /// Leave to call NVRTC.
+    pub(super) fn nvrtc(&self) -> Nvrtc {
+        Nvrtc(())
+    }
+
     /// The names of the GPUs that the driver shows.
     ///
     /// # Errors
@@ -167,6 +190,13 @@ impl Cuda {
     /// The driver's own words: there is none, or it does not work.
     pub fn gpus(&self) -> Result<Vec<String>, String> {
         self.driver.gpus()
+    }
+}
+
+/// Equal if the same files are loaded.
+impl PartialEq for Cuda {
+    fn eq(&self, other: &Self) -> bool {
+        self.libraries == other.libraries
     }
 }
 

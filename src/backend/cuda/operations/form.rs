@@ -1,19 +1,21 @@
 //! In which order an operation reads its inputs and writes its output.
 
-use crate::network::LayerKind;
+use crate::network::{Layer, LayerKind};
 use crate::plan::Layout;
 
 use crate::backend::cuda::operation::Job;
 use crate::backend::cuda::tensor::TensorForm;
 
-/// The form of a layer's output, `shape` being that of an item. Kinds that compute each number by itself keep the order
-/// of their input, whatever it is.
+/// The form of a layer's output. Kinds that compute each number by itself keep the order of their input, whatever it is.
 pub(in crate::backend::cuda) fn output_form(
-    kind: &LayerKind,
+    layer: &Layer,
     inputs: &[TensorForm],
-    shape: &[usize],
     layout: Layout,
 ) -> TensorForm {
+    form_of(&layer.kind, inputs, &layer.output, layout)
+}
+
+fn form_of(kind: &LayerKind, inputs: &[TensorForm], shape: &[usize], layout: Layout) -> TensorForm {
     let first = &inputs[0];
     let usual = TensorForm::new(first.batch, shape, first.precision, layout);
     match kind {
@@ -91,7 +93,7 @@ mod tests {
     fn an_activation_keeps_the_order_of_a_flattened_tensor() {
         let flat = form(&[3, 2, 4], Layout::Nhwc).viewed(&[24]);
         let kind = LayerKind::Activation(Activation::Relu);
-        assert_eq!(output_form(&kind, std::slice::from_ref(&flat), &[24], Layout::Nhwc), flat);
+        assert_eq!(form_of(&kind, std::slice::from_ref(&flat), &[24], Layout::Nhwc), flat);
     }
 
     #[test]
@@ -99,7 +101,7 @@ mod tests {
         let flat = form(&[3, 2, 4], Layout::Nhwc).viewed(&[24]);
         let plain = form(&[24], Layout::Nhwc);
         let sum = |inputs: &[TensorForm], operand| {
-            output_form(&LayerKind::Add { operand }, inputs, &[24], Layout::Nhwc)
+            form_of(&LayerKind::Add { operand }, inputs, &[24], Layout::Nhwc)
         };
         assert_eq!(sum(&[flat.clone(), flat.clone()], None), flat);
         assert_eq!(sum(&[flat.clone(), plain.clone()], None), plain);
@@ -108,13 +110,13 @@ mod tests {
         // An operand that is stretched along rows of another shape has no place in that order.
         let square = form(&[3, 2, 4], Layout::Nhwc).viewed(&[4, 6]);
         let stretched = LayerKind::Add { operand: Some(vec![6]) };
-        assert_eq!(output_form(&stretched, &[square], &[4, 6], Layout::Nhwc), form(&[4, 6], Layout::Nchw));
+        assert_eq!(form_of(&stretched, &[square], &[4, 6], Layout::Nhwc), form(&[4, 6], Layout::Nchw));
     }
 
     #[test]
     fn a_fully_connected_layer_writes_rows_whatever_the_layout() {
         let kind = LayerKind::Linear(Linear { out_features: 5, bias: false });
-        let output = output_form(&kind, &[form(&[3, 2, 4], Layout::Nhwc)], &[3, 2, 5], Layout::Nhwc);
+        let output = form_of(&kind, &[form(&[3, 2, 4], Layout::Nhwc)], &[3, 2, 5], Layout::Nhwc);
         assert_eq!(output, form(&[3, 2, 5], Layout::Nchw));
     }
 }

@@ -10,11 +10,19 @@ use super::operation::{Job, Operation};
 
 pub(super) use form::{output_form, permutes_weights};
 
+/// What a user may choose about operations.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ToolOptions {
+    /// The only algorithm that convolutions may use; none for every one.
+    pub(super) conv_algorithm: Option<String>,
+}
+
 /// What operations are made with: the libraries' handles, bound to one queue of one GPU.
 #[derive(Debug)]
 pub(super) struct Tools {
     gpu: Gpu,
     stream: Stream,
+    options: ToolOptions,
 }
 
 impl Tools {
@@ -23,8 +31,16 @@ impl Tools {
     /// # Errors
     ///
     /// A library does not start on this GPU.
-    pub(super) fn open(gpu: &Gpu, stream: &Stream) -> Result<Self, Failure> {
-        Ok(Self { gpu: gpu.clone(), stream: stream.clone() })
+    pub(super) fn open(gpu: &Gpu, stream: &Stream, options: ToolOptions) -> Result<Self, Failure> {
+        Ok(Self { gpu: gpu.clone(), stream: stream.clone(), options })
+    }
+
+    pub(super) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
     }
 }
 
