@@ -5,6 +5,8 @@
 //! measured while preparing (`search`); windows replay graphs of about 20 ms (`executor`), over copies of the buffers
 //! that take turns (`rotation`).
 
+mod cublaslt;
+mod cudnn;
 mod driver;
 mod engine;
 mod executor;
