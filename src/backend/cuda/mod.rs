@@ -12,7 +12,6 @@ mod engine;
 mod executor;
 mod failure;
 mod fit;
-#[allow(dead_code, unused_imports)] // The operations come on top.
 mod kernels;
 pub mod libraries;
 mod marks;

@@ -15,7 +15,7 @@ mod view;
 
 pub(super) use convolution::{Algorithm, Convolution, ConvolutionPlaces, Math};
 pub(super) use descriptors::{
-    ActivationDescriptor, LrnDescriptor, OpTensorDescriptor, PoolingDescriptor, PoolingMode, TensorDescriptor,
+    LrnDescriptor, OpTensorDescriptor, PoolingDescriptor, PoolingMode, TensorDescriptor,
 };
 pub(super) use engine::{Engine, Sources};
 pub(super) use forward::Placed;
