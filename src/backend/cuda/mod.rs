@@ -12,6 +12,7 @@ mod engine;
 mod executor;
 mod failure;
 mod fit;
+#[allow(dead_code, unused_imports)] // Tests use more of them.
 mod kernels;
 pub mod libraries;
 mod marks;
@@ -23,6 +24,8 @@ mod prepare;
 mod rotation;
 mod search;
 mod tensor;
+mod ways;
 
 pub use engine::{CudaBackend, CudaOptions};
 pub use libraries::{Cuda, Libraries, Search};
+pub use ways::Way;
