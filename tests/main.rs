@@ -21,6 +21,7 @@ mod perf;
 mod pictures;
 mod pipeline;
 mod powercap;
+mod queue;
 mod sampling;
 mod schema;
 mod sim;
