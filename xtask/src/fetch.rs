@@ -116,8 +116,9 @@ fn download(place: &Path, package: &Package) -> Result<()> {
             fs::create_dir_all(&kept).with_context(|| format!("cannot create {}", kept.display()))?;
             for file in files {
                 let from = unpacked.join(folder).join(file);
-                fs::rename(&from, kept.join(file))
-                    .with_context(|| format!("the wheel of {} has no {folder}/{file}", package.requirement))?;
+                fs::rename(&from, kept.join(file)).with_context(|| {
+                    format!("the wheel of {} has no {folder}/{file}", package.requirement)
+                })?;
             }
             &kept
         }
