@@ -74,5 +74,8 @@ fn same(first: &Trace, second: &Trace) -> anyhow::Result<()> {
         ("device", a.device.name != b.device.name),
     ];
     let differs = differs.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what);
-    differs.map_or(Ok(()), Err).map_err(|what| anyhow::anyhow!("another {what}")).context("two different runs")
+    differs
+        .map_or(Ok(()), Err)
+        .map_err(|what| anyhow::anyhow!("another {what}"))
+        .context("two different runs")
 }

@@ -111,7 +111,9 @@ impl Server {
                 self.prepared = None;
                 Ok(Value::Null)
             }
-            _ => bail!("expected list, prepare INDEX PRECISION LAYOUT, time SAMPLES or forget; found \"{line}\""),
+            _ => bail!(
+                "expected list, prepare INDEX PRECISION LAYOUT, time SAMPLES or forget; found \"{line}\""
+            ),
         }
     }
 }

@@ -96,7 +96,11 @@ fn main() -> anyhow::Result<()> {
     let layers = distinct(&[network::read(&arguments.network, &[])?]);
     let layer = layers.iter().find(|layer| layer.name.ends_with(&arguments.layer));
     let layer = layer.with_context(|| {
-        format!("--layer: {} has no conv or linear layer \"{}\"", arguments.network.display(), arguments.layer)
+        format!(
+            "--layer: {} has no conv or linear layer \"{}\"",
+            arguments.network.display(),
+            arguments.layer
+        )
     })?;
     let backend = arguments.device.open()?;
     let clock = MonotonicClock::start();

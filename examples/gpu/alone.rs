@@ -86,8 +86,7 @@ impl DistinctLayer {
         layout: Layout,
     ) -> anyhow::Result<Running> {
         let network = self.network()?;
-        let plan =
-            Plan::new(&network, &PlanOptions { batch, precision, layout, ..PlanOptions::default() })?;
+        let plan = Plan::new(&network, &PlanOptions { batch, precision, layout, ..PlanOptions::default() })?;
         let tensors = Tensors::new(&network, &WeightOptions { seed: 1, batch })?;
         let executor = backend.prepare(&network, &plan, &tensors)?;
         Running::new(executor)

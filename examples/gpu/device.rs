@@ -52,7 +52,10 @@ fn cuda(ordinal: usize, path: Option<&Path>) -> anyhow::Result<Box<dyn Backend>>
 pub(crate) fn precision(text: &str) -> anyhow::Result<Precision> {
     let found = Precision::ALL.into_iter().find(|precision| precision.name() == text);
     found.with_context(|| {
-        format!("precision: expected one of {}, found \"{text}\"", Precision::ALL.map(Precision::name).join(", "))
+        format!(
+            "precision: expected one of {}, found \"{text}\"",
+            Precision::ALL.map(Precision::name).join(", ")
+        )
     })
 }
 

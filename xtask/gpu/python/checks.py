@@ -57,15 +57,13 @@ def run(report):
     if not report["closure"]:
         faults.append("no closure: the pass was not measured")
     for closure in report["closure"]:
-        ratio = closure["residual_ratio"]
-        value = ratio["value"] if isinstance(ratio, dict) else ratio
+        value = closure["residual_ratio"]
         if value is None:
             faults.append(f"closure of {closure['phase']}: no residual")
             continue
         text = f"closure of {closure['phase']}: residual {value:+.2%} of the pass"
         lines.append(text + ("" if abs(value) <= CLOSURE else f", beyond the aim of {CLOSURE:.0%}"))
     shares = [(row["share"], row["kind"]) for row in report["kinds"] if row.get("share") is not None]
-    shares = [((share["value"] if isinstance(share, dict) else share), kind) for share, kind in shares]
     lines.append("shares: " + ", ".join(f"{kind} {share:.1%}" for share, kind in sorted(shares, reverse=True)))
     for warning in report["warnings"]:
         lines.append(f"warning {warning['code']}: {warning['text']}")
@@ -80,7 +78,7 @@ def self_test():
     row = {"name": "conv1", "signature": "s", "status": "measured", "energy_j": {"value": 1.0, "low": 0.9, "high": 1.1}}
     good = {
         "device": {"kind": "cuda"}, "simulated": False, "emulated": False, "primary_meter": "nvml", "layers": [row],
-        "closure": [{"phase": "forward", "residual_ratio": {"value": 0.05, "low": 0.0, "high": 0.1}}],
+        "closure": [{"phase": "forward", "residual_ratio": 0.05}],
         "kinds": [{"kind": "conv", "share": 1.0}], "warnings": [],
     }
     faults, lines = run(good)
