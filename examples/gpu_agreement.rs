@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use layerjoule::attribution::{energy_pairs, family_confidence};
+use layerjoule::attribution::{EnergyPair, energy_pairs, family_confidence};
 use layerjoule::profile::TRACE_FILE;
 use layerjoule::trace::{Trace, read_trace};
 use serde_json::json;
@@ -51,10 +51,19 @@ fn main() -> anyhow::Result<ExitCode> {
             "schema": "layerjoule.gpu-agreement/1", "network": first.header.network.name,
             "seeds": [first.header.options.seed, second.header.options.seed], "energies": pairs.len(),
             "agree_each_at_95_percent": pairs.iter().filter(|pair| pair.agrees(0.95)).count(),
-            "differ_all_at_95_percent": differing, "agree": differing.is_empty(),
+            "median_half_width": median_half_width(&pairs), "differ_all_at_95_percent": differing, "agree": differing.is_empty(),
         })
     );
     Ok(if differing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Median over the energies of the difference's half width at 95 %, as a share of the energy: runs whose intervals are
+/// wide agree whatever they say.
+fn median_half_width(pairs: &[EnergyPair]) -> f64 {
+    let width = |pair: &EnergyPair| pair.difference().half_width(0.95) / pair.first.value.abs();
+    let mut widths: Vec<f64> = pairs.iter().map(width).collect();
+    widths.sort_by(f64::total_cmp);
+    widths[widths.len() / 2]
 }
 
 fn complete(run: &Path) -> anyhow::Result<Trace> {

@@ -11,6 +11,7 @@ mod cli;
 mod conformance;
 mod cuda_libraries;
 mod doctor;
+mod gpu_bundle;
 mod hwmon;
 mod mutation;
 mod networks;

@@ -61,7 +61,7 @@ remaining() { echo $((DEADLINE - SECONDS)); }
 
 record() { # NAME STATUS CODE SECONDS REASON COMMAND
     # One line a step: that of an earlier call gives way.
-    awk -F '\t' -v name="$1" '$1 != name' "$WORK/steps.tsv" >"$WORK/steps.tmp"
+    grep -v -e "^$1"$'\t' "$WORK/steps.tsv" >"$WORK/steps.tmp"
     printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$6" "$5" >>"$WORK/steps.tmp"
     mv "$WORK/steps.tmp" "$WORK/steps.tsv"
     if [[ -n $5 ]]; then say "$2 $1 ($4 s): $5"; else say "$2 $1 ($4 s)"; fi

@@ -82,6 +82,10 @@ def measure(command):
     if poller.error:
         sys.exit(f"Python cannot read the counter: {poller.error}")
     ours = json.loads(child.stdout)
+    uuid = pynvml.nvmlDeviceGetUUID(poller.handle)
+    uuid = uuid if isinstance(uuid, str) else uuid.decode()
+    if ours["uuid"] not in (None, uuid):
+        sys.exit(f"the program ran on {ours['uuid']}, Python read {uuid}: set CUDA_VISIBLE_DEVICES=0")
     return ours, poller.changes
 
 

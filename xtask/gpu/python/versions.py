@@ -1,5 +1,6 @@
 """Versions of what Python brings on this machine, as JSON; with --cuda-path only the folder of NVIDIA's wheels."""
 
+import glob
 import importlib.metadata
 import importlib.util
 import json
@@ -11,10 +12,10 @@ PACKAGES = ("torch", "numpy", "nvidia-ml-py", "nvidia-cublas", "nvidia-cudnn-cu1
 
 
 def cuda_path():
-    """The folder `nvidia` of site-packages, or nothing."""
+    """The folder `nvidia` of site-packages if it has libraries, or nothing."""
     spec = importlib.util.find_spec("nvidia")
     places = list(spec.submodule_search_locations or []) if spec else []
-    return places[0] if places else ""
+    return next((place for place in places if glob.glob(f"{place}/*/lib/lib*.so*")), "")
 
 
 def versions():
