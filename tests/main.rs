@@ -12,6 +12,7 @@ mod conformance;
 mod cuda_emulator;
 mod cuda_libraries;
 mod doctor;
+mod gpu_bundle;
 mod hwmon;
 mod mutation;
 mod networks;
