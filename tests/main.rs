@@ -11,6 +11,7 @@ mod cli;
 mod conformance;
 mod cuda_emulator;
 mod cuda_libraries;
+mod cuda_profile;
 mod doctor;
 mod gpu_bundle;
 mod hwmon;

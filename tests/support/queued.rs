@@ -57,7 +57,7 @@ impl Executor for Queued {
         Ok(())
     }
 
-    fn ready(&mut self, task: Task) -> Result<u64, BackendError> {
+    fn ready(&mut self, task: Task, _clock: &dyn Clock) -> Result<u64, BackendError> {
         if let Task::Step(step) = task {
             (0..=step).try_for_each(|earlier| self.launch(earlier))?;
             self.sync()?;
