@@ -22,6 +22,8 @@ use super::record::RecordError;
 const LONGEST_UNREAD: Seconds = Seconds::new(5.0);
 /// The same while settling, where looking costs no window anything.
 const SETTLE_UNREAD: Seconds = Seconds::new(0.05);
+/// What is waited for is due after this much more: the clock has whole nanoseconds only.
+const MOMENT: Seconds = Seconds::new(1e-6);
 /// Longest sleep in an idle window: often enough for Ctrl-C, and seldom enough to let the processor sleep.
 const NAP: Seconds = Seconds::new(0.05);
 /// How long a counter may stand still, or be unreadable for a moment, before it is given up.
@@ -156,12 +158,13 @@ impl<'a> Rig<'a> {
         while now - start < length || self.has_too_few_since(start) {
             if self.executor.queues() {
                 let due = [
-                    Some(start + length),
-                    Some(self.last_read + self.unread),
-                    lengths.every.map(|e| sampled + e),
+                    Some(length - (now - start)),
+                    Some(self.unread - (now - self.last_read)),
+                    lengths.every.map(|every| every - (now - sampled)),
                 ];
-                let next = due.into_iter().flatten().filter(|&due| due > now).min();
-                self.go_on(next.unwrap_or(now + NAP))?;
+                let next =
+                    due.into_iter().flatten().filter(|due| *due > Seconds::ZERO).map(|due| due + MOMENT);
+                self.go_on(next.fold(now + NAP, |next, due| next.min(now + due)))?;
             } else if load == Load::Idle {
                 self.nap(lengths.every.filter(|&every| every < NAP).unwrap_or(NAP))?;
             } else {

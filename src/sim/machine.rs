@@ -603,6 +603,36 @@ mod tests {
     }
 
     #[test]
+    fn queued_work_is_done_while_time_passes_and_costs_the_same() {
+        let mut device = device();
+        device.speed.gap_s = 2e-6;
+        let (mut machine, _) = machine(&device);
+        let (mut reference, _) = self::machine(&device);
+        reference.replay(0, 100, CacheUse::Hot);
+        reference.pass_until(1.0);
+        let begin = machine.now();
+        let one = machine.execute(0);
+        let each = one.time + one.gap_time;
+        machine.enqueue(0, 49, CacheUse::Hot);
+        let first = machine.mark();
+        machine.enqueue(0, 50, CacheUse::Hot);
+        let second = machine.mark();
+        // Nothing happens until time passes; a query takes some.
+        assert_relative_eq!(machine.now(), begin + each, max_relative = 1e-12);
+        machine.pass_until(begin + 49.5 * each);
+        assert_eq!(machine.passed(first), None);
+        machine.pass_until(begin + 50.5 * each);
+        assert_relative_eq!(machine.passed(first).unwrap(), begin + 50.0 * each, max_relative = 1e-9);
+        assert_eq!(machine.passed(second), None);
+        machine.pass_until(1.0);
+        assert_relative_eq!(machine.passed(second).unwrap(), begin + 100.0 * each, max_relative = 1e-9);
+        assert_relative_eq!(machine.energy().board, reference.energy().board, max_relative = 1e-9);
+        // Behind an empty queue a mark is passed at once.
+        let third = machine.mark();
+        assert_eq!(machine.passed(third), Some(1.0));
+    }
+
+    #[test]
     fn a_burst_costs_what_its_executions_cost() {
         let mut device = device();
         device.speed.cache_bytes = 1e6;

@@ -5,6 +5,7 @@ mod bench;
 mod conformance;
 mod fetch;
 mod fuzz;
+mod gpu;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,11 @@ Commands:
            --random-device SEED (a device of random artefacts; saved to target/accuracy),
            --batch N, --seeds 20, --artefacts, --json FILE; --check measures sim:ideal, and exit
            code 1 means that a bound is missed
+  gpu pack build what a machine with a GPU and no Rust needs into target/gpu-bundle and
+           target/gpu-bundle.tar.gz (--out DIR; --facts FILE for part 0): docs/gpu-runs.md
+  gpu collect ARCHIVE...
+           check what came back from there and file it under profiles/ and reports/
+           (--force replaces what was filed before)
   bless    run all tests and accept what they now produce: snapshots and docs/schema
   fetch    fetch the ONNX test data into target/onnx-1.22.0 and two of NVIDIA's run-time compilers
            into target/nvrtc-13.5.37 and target/nvrtc-12.6.85; nothing to do when they are there
@@ -78,6 +84,7 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode> {
         "bench-peers" => bench::peers(&repository(), &mut cargo("bench"), args),
         "doc" => doc(args),
         "fuzz" => fuzz::mutations(args),
+        "gpu" => gpu::run(&repository(), args),
         "bless" => bless(args),
         "fetch" => fetch::test_data(&repository()).map(|()| ExitCode::SUCCESS),
         "help" | "-h" | "--help" => {
