@@ -11,7 +11,7 @@ __device__ __forceinline__ void by_channel(const storage_t *x, storage_t *y, lon
         const long long place = pack * LANES;
         // Two divisions a pack; inside one the channel is counted on.
         long long line, channel, within;
-        if (count <= NARROW) {
+        if (fits_32_bits(count)) {
             line = (unsigned int)place / (unsigned int)inner;
             channel = (unsigned int)line % (unsigned int)channels;
         } else {

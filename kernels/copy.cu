@@ -17,7 +17,7 @@ __device__ __forceinline__ void move(const Element *x, Element *y, long long cou
 template <class Element>
 __device__ __forceinline__ void move_any(const Element *x, Element *y, long long count, const Axes &sizes,
                                          const Axes &from, const Axes &to) {
-    if (count <= NARROW) {
+    if (fits_32_bits(count)) {
         move<Element, unsigned int>(x, y, count, sizes, from, to);
     } else {
         move<Element, long long>(x, y, count, sizes, from, to);

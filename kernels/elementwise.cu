@@ -46,7 +46,7 @@ __device__ __forceinline__ void stretched(const storage_t *const x[4], const Axe
 template <bool PRODUCT>
 __device__ __forceinline__ void stretched_any(const storage_t *const x[4], const Axes *const strides[4],
                                               int inputs, storage_t *y, long long count, const Axes &sizes) {
-    if (count <= NARROW) {
+    if (fits_32_bits(count)) {
         stretched<PRODUCT, unsigned int>(x, strides, inputs, y, count, sizes);
     } else {
         stretched<PRODUCT, long long>(x, strides, inputs, y, count, sizes);

@@ -2,6 +2,9 @@
 // neighbouring numbers (inner is 1) have a block each, others a thread each, so that neighbouring threads always read
 // neighbouring numbers.
 
+// Threads of a block, a power of two.
+const int BLOCK = 256;
+
 // Where line `line` begins.
 __device__ __forceinline__ long long line_start(long long line, long long length, long long inner) {
     return line / inner * length * inner + line % inner;

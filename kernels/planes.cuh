@@ -42,7 +42,7 @@ __device__ __forceinline__ Position split(Index place, const Output &y) {
 
 // Where place `place` of y lies; `count` numbers has y.
 __device__ __forceinline__ Position position(long long place, long long count, const Output &y) {
-    return count <= NARROW ? split((unsigned int)place, y) : split(place, y);
+    return fits_32_bits(count) ? split((unsigned int)place, y) : split(place, y);
 }
 
 __device__ __forceinline__ bool inside(long long at, long long size) { return at >= 0 && at < size; }

@@ -62,13 +62,18 @@ impl CudaDiagnosis {
         self.libraries.all.iter().filter(unfit).map(|library| library.kind).collect()
     }
 
+    /// The GPUs, if there are any to compute with.
+    fn working(&self) -> Option<&[String]> {
+        let gpus = self.gpus.as_ref().ok()?.as_ref().ok()?;
+        (!gpus.is_empty()).then_some(gpus.as_slice())
+    }
+
     /// Why it does not work, in one sentence.
     fn reason(&self) -> String {
         match &self.gpus {
-            Ok(Ok(gpus)) => format!(
-                "libraries and driver are there ({}), but this version has no GPU backend",
-                if gpus.is_empty() { "no GPU".to_string() } else { gpus.join(", ") }
-            ),
+            Ok(Ok(_)) => "libraries and driver are there, but the driver shows no GPU; `nvidia-smi` says what it sees, \
+                          and CUDA_VISIBLE_DEVICES hides some"
+                .to_string(),
             Ok(Err(why)) => why.clone(),
             Err(_) => {
                 let mut texts = Vec::new();
@@ -90,6 +95,13 @@ impl CudaDiagnosis {
 
     /// The lines below `Devices`.
     pub(super) fn device(&self, page: &mut Page) {
+        if let Some(gpus) = self.working() {
+            page.line("  cuda: works");
+            for (ordinal, name) in gpus.iter().enumerate() {
+                page.entry(&format!("cuda:{ordinal}"), name);
+            }
+            return;
+        }
         page.line("  cuda: does not work");
         page.entry("why", &self.reason());
         let missing = self.libraries.missing();
@@ -136,7 +148,8 @@ impl CudaDiagnosis {
 
     pub(super) fn device_json(&self) -> Value {
         let gpus = self.gpus.as_ref().ok().and_then(|gpus| gpus.as_ref().ok());
-        json!({"kind": "cuda", "works": false, "reason": self.reason(), "gpus": gpus})
+        let reason = self.working().is_none().then(|| self.reason());
+        json!({"kind": "cuda", "works": reason.is_none(), "reason": reason, "gpus": gpus})
     }
 
     pub(super) fn libraries_json(&self) -> Value {

@@ -98,6 +98,8 @@ fn bare_row(index: usize, layer: &LayerRecord, signatures: &[String]) -> LayerRo
         fused: layer.fused.clone(),
         signature: layer.signature.and_then(|s| signatures.get(s).cloned()),
         algorithm: layer.algorithm.clone(),
+        workspace_bytes: layer.workspace_bytes,
+        kernels: layer.kernels.clone(),
         executions: u64::from(layer.signature.is_some()),
         replays: 0,
         windows: 0,
@@ -137,7 +139,8 @@ fn layer_row(
     let work = layer.signature.and_then(|s| primary.signatures.get(s));
     let energy = work.and_then(|w| w.energy);
     let mut row = LayerRow {
-        replays: work.map_or(0, |w| w.executions),
+        // Parts of executions at the edges of windows add up to about whole ones.
+        replays: work.map_or(0, |w| w.executions.round() as u64),
         windows: work.map_or(0, |w| w.windows),
         time_s: work.and_then(|w| w.time).map(|t| t.estimate()),
         energy_j: energy.map(|e| e.estimate()),
@@ -311,6 +314,17 @@ fn trace_warnings(trace: &Trace, read: &[(usize, usize)]) -> Vec<Warning> {
             format!(
                 "other processes used {:.0} % of the processors during the run; stop them and run again",
                 share * 100.0
+            ),
+        ));
+    }
+    if let Some(others) = environment.device_processes.filter(|&others| others > 0) {
+        let (processes, computed) =
+            if others == 1 { ("process", "computes") } else { ("processes", "compute") };
+        warnings.push(Warning::new(
+            "shared_device",
+            format!(
+                "{others} other {processes} {computed} on the device, and their energy is in these numbers; stop them \
+                 and run again"
             ),
         ));
     }

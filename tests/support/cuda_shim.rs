@@ -5,7 +5,8 @@
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What makes C++ of CUDA C++.
@@ -13,7 +14,7 @@ const HEADER: &str = include_str!("cuda_shim.h");
 
 /// The kernels that a source defines, in its order: what follows `extern "C" __global__ void`, with or without
 /// `__launch_bounds__(...)` between.
-pub fn kernel_names(source: &str) -> Vec<String> {
+pub(crate) fn kernel_names(source: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (at, _) in source.match_indices("__global__") {
         let rest = source[at + "__global__".len()..].trim_start();
@@ -34,7 +35,7 @@ pub fn kernel_names(source: &str) -> Vec<String> {
 /// C++ that computes what the kernels of a CUDA C++ source compute. For each kernel it has
 /// `extern "C" void shim_run_NAME(const unsigned grid[3], const unsigned block[3], void **arguments)`, which returns
 /// when all blocks have run; `arguments` points at each argument's value, as for `cuLaunchKernel`.
-pub fn cpp(source: &str) -> String {
+pub(crate) fn cpp(source: &str) -> String {
     let mut text = String::new();
     text.push_str(&format!("#define SHIM_FIBERS {}\n", u8::from(source.contains("__syncthreads"))));
     text.push_str(HEADER);
@@ -51,12 +52,12 @@ pub fn cpp(source: &str) -> String {
 }
 
 /// The C++ compiler: `CXX`, or `c++`.
-pub fn compiler() -> String {
+pub(crate) fn compiler() -> String {
     env::var("CXX").unwrap_or_else(|_| "c++".to_owned())
 }
 
 /// Whether there is a C++ compiler here.
-pub fn has_compiler() -> bool {
+pub(crate) fn has_compiler() -> bool {
     Command::new(compiler()).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
@@ -67,9 +68,10 @@ pub fn has_compiler() -> bool {
 /// # Errors
 ///
 /// What the compiler printed, or that it did not start.
-pub fn compile(source: &str, object: &Path) -> Result<(), String> {
-    let text = object.with_extension("cpp");
-    let partial = object.with_extension(format!("partial{}", std::process::id()));
+pub(crate) fn compile(source: &str, object: &Path) -> Result<(), String> {
+    let own = format!("{}-{:?}", std::process::id(), std::thread::current().id());
+    let text = object.with_extension(format!("{own}.cpp"));
+    let partial = object.with_extension(format!("{own}.so"));
     fs::write(&text, cpp(source)).map_err(|error| format!("{}: {error}", text.display()))?;
     let mut command = Command::new(compiler());
     // No contraction and no fast mathematics: one rounding per operation, on every machine the same.
@@ -87,5 +89,24 @@ pub fn compile(source: &str, object: &Path) -> Result<(), String> {
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
+    fs::rename(&text, object.with_extension("cpp"))
+        .map_err(|error| format!("{}: {error}", text.display()))?;
     fs::rename(&partial, object).map_err(|error| format!("{}: {error}", object.display()))
+}
+
+/// The shared object of a source in a folder, compiled unless it already lies there: its name is a hash of all that it
+/// is made from.
+///
+/// # Errors
+///
+/// As [`compile`].
+pub(crate) fn compile_once(source: &str, folder: &Path) -> Result<PathBuf, String> {
+    let mut hasher = DefaultHasher::new();
+    (cpp(source), compiler()).hash(&mut hasher);
+    let object = folder.join(format!("kernel-{:016x}.so", hasher.finish()));
+    if !object.is_file() {
+        fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        compile(source, &object)?;
+    }
+    Ok(object)
 }

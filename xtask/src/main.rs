@@ -5,6 +5,7 @@ mod bench;
 mod conformance;
 mod fetch;
 mod fuzz;
+mod gpu;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -40,8 +41,14 @@ Commands:
            --random-device SEED (a device of random artefacts; saved to target/accuracy),
            --batch N, --seeds 20, --artefacts, --json FILE; --check measures sim:ideal, and exit
            code 1 means that a bound is missed
+  gpu pack build what a machine with a GPU and no Rust needs into target/gpu-bundle and
+           target/gpu-bundle.tar.gz (--out DIR; --facts FILE for part 0): docs/gpu-runs.md
+  gpu collect ARCHIVE...
+           check what came back from there and file it under profiles/ and reports/
+           (--force replaces what was filed before)
   bless    run all tests and accept what they now produce: snapshots and docs/schema
-  fetch    fetch the ONNX test data into target/onnx-1.22.0; nothing to do when it is there
+  fetch    fetch the ONNX test data into target/onnx-1.22.0 and two of NVIDIA's run-time compilers
+           into target/nvrtc-13.5.37 and target/nvrtc-12.6.85; nothing to do when they are there
   help     show this text
 
 ARGS go to cargo as they are: cargo xtask test --release -- --nocapture
@@ -77,8 +84,9 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode> {
         "bench-peers" => bench::peers(&repository(), &mut cargo("bench"), args),
         "doc" => doc(args),
         "fuzz" => fuzz::mutations(args),
+        "gpu" => gpu::run(&repository(), args),
         "bless" => bless(args),
-        "fetch" => fetch::onnx_test_data(&repository()).map(|()| ExitCode::SUCCESS),
+        "fetch" => fetch::test_data(&repository()).map(|()| ExitCode::SUCCESS),
         "help" | "-h" | "--help" => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)
@@ -125,7 +133,7 @@ fn clippy(args: &[String]) -> Result<ExitCode> {
 }
 
 fn test(args: &[String]) -> Result<ExitCode> {
-    fetch::onnx_test_data(&repository())?;
+    fetch::test_data(&repository())?;
     status(cargo("test").args(["--workspace", "--locked"]).args(args))
 }
 
@@ -140,7 +148,7 @@ fn doc(args: &[String]) -> Result<ExitCode> {
 }
 
 fn bless(args: &[String]) -> Result<ExitCode> {
-    fetch::onnx_test_data(&repository())?;
+    fetch::test_data(&repository())?;
     let mut command = cargo("test");
     command.args(["--workspace", "--locked"]).args(args);
     // insta writes its snapshots anew; our own tests write the files that they would compare.
