@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::libraries::{Cuda, LibraryKind};
 use super::operations::{ToolOptions, Tools};
 use super::prepare::prepare;
+use super::ways::{Way, ways};
 
 /// What a stand-in for the driver has in the names of its devices, so that none of its runs passes for hardware's.
 const STAND_IN: &str = "Emulated";
@@ -61,6 +62,24 @@ impl CudaBackend {
     /// The unique identifier that NVML knows it by.
     pub fn uuid(&self) -> String {
         uuid_text(self.uuid, self.gpu().name())
+    }
+
+    /// Every way of computing a step of a plan, each computed once over `inputs`: the whole batch of each tensor that it
+    /// reads, row-major. For tests: profiles use the fastest way alone.
+    ///
+    /// # Errors
+    ///
+    /// The device failed, or cannot compute the step at all.
+    pub fn ways(
+        &self,
+        network: &Network,
+        plan: &Plan,
+        tensors: &Tensors,
+        step: usize,
+        inputs: &[Vec<f32>],
+    ) -> Result<Vec<Way>, BackendError> {
+        supports(self.gpu().name(), self.capability, plan.precision)?;
+        ways(&self.tools, network, plan, tensors, step, inputs)
     }
 
     fn gpu(&self) -> &Gpu {

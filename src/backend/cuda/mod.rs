@@ -5,12 +5,14 @@
 //! measured while preparing (`search`); windows replay graphs of about 20 ms (`executor`), over copies of the buffers
 //! that take turns (`rotation`).
 
+mod cublaslt;
+mod cudnn;
 mod driver;
 mod engine;
 mod executor;
 mod failure;
 mod fit;
-#[allow(dead_code, unused_imports)] // The operations come on top.
+#[allow(dead_code, unused_imports)] // Tests use more of them.
 mod kernels;
 pub mod libraries;
 mod marks;
@@ -22,6 +24,8 @@ mod prepare;
 mod rotation;
 mod search;
 mod tensor;
+mod ways;
 
 pub use engine::{CudaBackend, CudaOptions};
 pub use libraries::{Cuda, Libraries, Search};
+pub use ways::Way;

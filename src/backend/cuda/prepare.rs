@@ -56,7 +56,7 @@ pub(super) fn prepare(
 }
 
 /// What each step of a plan computes, and how its tensors lie.
-fn jobs<'a>(network: &'a Network, plan: &Plan) -> Result<Vec<Job<'a>>, BackendError> {
+pub(super) fn jobs<'a>(network: &'a Network, plan: &Plan) -> Result<Vec<Job<'a>>, BackendError> {
     let forms = forms(network, plan);
     let form = |&tensor: &TensorRef| match tensor {
         TensorRef::Input => TensorForm::new(plan.batch, &network.input, plan.precision, plan.layout),
