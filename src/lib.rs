@@ -11,6 +11,7 @@
 
 pub mod attribution;
 pub mod backend;
+pub mod calibration;
 pub mod cli;
 pub mod clock;
 pub mod meter;
