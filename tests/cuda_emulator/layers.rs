@@ -9,7 +9,7 @@ const BAD_PARAM: u32 = 2000;
 const NOT_SUPPORTED: u32 = 3000;
 
 /// A tensor in the order of a format: 0 NCHW, 1 NHWC.
-fn tensor(gpu: &Gpu, format: u32, data_type: u32, dims: [c_int; 4]) -> usize {
+pub(super) fn tensor(gpu: &Gpu, format: u32, data_type: u32, dims: [c_int; 4]) -> usize {
     let mut descriptor = 0;
     assert_eq!(call!(gpu, cudnnCreateTensorDescriptor, &raw mut descriptor => *mut usize), 0);
     let [n, c, h, w] = dims;

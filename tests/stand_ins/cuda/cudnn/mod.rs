@@ -2,6 +2,7 @@
 
 mod convolution;
 mod descriptors;
+mod engines;
 mod graph;
 mod layers;
 
