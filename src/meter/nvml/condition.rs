@@ -45,16 +45,15 @@ pub struct PowerSample {
     pub power: Watts,
 }
 
-/// What holds clocks back, by name (nvml.h, nvmlClocksEventReasons).
-const REASONS: [(ThrottleReasons, &str); 8] = [
-    (ThrottleReasons::APPLICATIONS_CLOCKS_SETTING, "application clocks"),
+/// What holds clocks back, by name (nvml.h, nvmlClocksEventReasons). Clocks that somebody set, for applications or for a
+/// display, are not among it: a careful user locks them, and then they are as they should be.
+const REASONS: [(ThrottleReasons, &str); 6] = [
     (ThrottleReasons::SW_POWER_CAP, "power limit"),
     (ThrottleReasons::HW_SLOWDOWN, "hardware slowdown"),
     (ThrottleReasons::SYNC_BOOST, "sync boost"),
     (ThrottleReasons::SW_THERMAL_SLOWDOWN, "thermal"),
     (ThrottleReasons::HW_THERMAL_SLOWDOWN, "thermal, by hardware"),
     (ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN, "power brake"),
-    (ThrottleReasons::DISPLAY_CLOCK_SETTING, "display clocks"),
 ];
 
 impl Gpu {
@@ -74,13 +73,12 @@ impl Gpu {
     pub fn condition(&self) -> GpuCondition {
         let device = self.device();
         let reasons = device.current_throttle_reasons().unwrap_or(ThrottleReasons::NONE);
-        let named = REASONS.iter().filter(|(reason, _)| reasons.contains(*reason));
         GpuCondition {
             celsius: device.temperature(TemperatureSensor::Gpu).ok().map(f64::from),
             sm_mhz: device.clock_info(Clock::SM).ok().map(f64::from),
             memory_mhz: device.clock_info(Clock::Memory).ok().map(f64::from),
             power_limit: device.enforced_power_limit().ok().map(|mw| Watts::new(f64::from(mw) * 1e-3)),
-            throttled_by: named.map(|(_, name)| *name).collect(),
+            throttled_by: named(reasons),
         }
     }
 
@@ -114,6 +112,10 @@ impl Gpu {
     pub(super) fn compute_capability(&self) -> Option<(i32, i32)> {
         self.device().cuda_compute_capability().ok().map(|found| (found.major, found.minor))
     }
+}
+
+fn named(reasons: ThrottleReasons) -> Vec<&'static str> {
+    REASONS.iter().filter(|(reason, _)| reasons.contains(*reason)).map(|(_, name)| *name).collect()
 }
 
 /// Looks at a board during a run, between windows.
@@ -173,5 +175,20 @@ impl GpuWatch {
     /// Everything that was seen to keep the clocks down.
     pub fn throttled_by(&self) -> &[&'static str] {
         &self.throttled_by
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_somebody_set_hold_nothing_back() {
+        let set = ThrottleReasons::APPLICATIONS_CLOCKS_SETTING | ThrottleReasons::DISPLAY_CLOCK_SETTING;
+        assert!(named(set | ThrottleReasons::GPU_IDLE).is_empty());
+        assert_eq!(
+            named(set | ThrottleReasons::SW_POWER_CAP | ThrottleReasons::HW_THERMAL_SLOWDOWN),
+            ["power limit", "thermal, by hardware"]
+        );
     }
 }
