@@ -287,9 +287,10 @@ impl GpuProbe {
     }
 }
 
-/// How many processes of others compute on a GPU.
+/// How many processes of others compute on the GPU on which this one does.
 fn others(board: &Gpu) -> Option<usize> {
-    board.other_processes().map(|processes| processes.len())
+    let in_context = true;
+    board.other_processes(in_context).map(|processes| processes.len())
 }
 
 impl Probe for GpuProbe {
