@@ -97,7 +97,7 @@ fn main() -> anyhow::Result<()> {
     let layer = layers.iter().find(|layer| layer.name.ends_with(&arguments.layer));
     let layer = layer.with_context(|| {
         format!(
-            "--layer: {} has no conv or linear layer \"{}\"",
+            "--layer: {} has no conv or linear layer \"{}\", or an earlier one is equal",
             arguments.network.display(),
             arguments.layer
         )

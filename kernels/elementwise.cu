@@ -21,7 +21,11 @@ __device__ __forceinline__ void same(const storage_t *const x[4], int inputs, st
     }
     for (long long place = packs * LANES + first_thread(); place < count; place += all_threads()) {
         float sum = load(x[0], place);
-        for (int input = 1; input < inputs; input++) sum = combine(PRODUCT, sum, load(x[input], place));
+#pragma unroll
+        for (int input = 1; input < 4; input++) {
+            if (input >= inputs) break;
+            sum = combine(PRODUCT, sum, load(x[input], place));
+        }
         store(y, place, sum);
     }
 }

@@ -13,6 +13,11 @@ __device__ __forceinline__ void coordinates(Index index, const Axes &sizes, long
 #pragma unroll
     for (int axis = AXES - 1; axis > 0; axis--) {
         const Index size = (Index)sizes.axis[axis];
+        // Axes that a walk does not have have size 1; all threads go this way together and are spared a division.
+        if (size == 1) {
+            at[axis] = 0;
+            continue;
+        }
         const Index rest = index / size;
         at[axis] = index - rest * size;
         index = rest;

@@ -15,6 +15,7 @@ extern crate self as layerjoule;
 
 pub mod attribution;
 pub mod backend;
+pub mod calibration;
 pub mod cli;
 pub mod clock;
 pub mod meter;

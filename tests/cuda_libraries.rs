@@ -12,7 +12,7 @@ use layerjoule::backend::cuda::libraries::LibraryKind;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::program::{layerjoule, lenet};
+use crate::support::program::layerjoule;
 use stand_in::{StandIn, cuda_13, empty_library, parts};
 
 /// The program with nothing of this machine's CUDA: what lies in `folder` comes first, under every name.

@@ -138,17 +138,14 @@ fn a_network_that_does_not_fit_names_the_batch_that_would() {
 fn a_gpu_that_is_lost_leaves_finished_windows_and_the_same_command_goes_on() {
     let _machine = shared();
     let machine = Machine::new();
-    machine.profile().assert().success();
-    let complete = spans(&machine.out());
-    fs::remove_dir_all(machine.out()).unwrap();
     // Lost in the middle of the measurement: after so many pieces of work.
     let text = error(machine.profile().env("LAYERJOULE_EMULATED_LOST", "40000"), 3);
     assert!(text.contains("uncorrectable ECC error") && text.contains("the GPU is lost"), "{text}");
     assert!(text.contains("the finished windows are kept"), "{text}");
     let kept = spans(&machine.out());
-    assert!(kept > 0 && kept < complete, "{kept} of {complete} windows");
     machine.profile().assert().success();
-    assert!(spans(&machine.out()) >= complete);
+    let complete = spans(&machine.out());
+    assert!(kept > 0 && kept < complete, "{kept} of {complete} windows");
 }
 
 /// Windows in the trace of a run.
@@ -204,7 +201,8 @@ fn another_process_on_the_gpu_is_a_warning_of_the_run() {
     let _machine = shared();
     let machine = Machine::new();
     let mut command = machine.profile();
-    command.env("LAYERJOULE_STAND_IN_PROCESSES", "1").assert().success();
+    // Numbers of the host, as in a container: one of the two is the program itself.
+    command.env("LAYERJOULE_STAND_IN_PROCESSES", "1,2").assert().success();
     let run = machine.run_file();
     assert_eq!(run["environment"]["device_processes"], 1);
     let codes: Vec<&str> =

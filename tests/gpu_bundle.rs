@@ -364,6 +364,74 @@ fn scripts_are_python_and_their_arithmetic_holds() {
     }
 }
 
+/// Runs a script of `xtask/gpu/python` with stand-ins for torch and pynvml.
+fn script(name: &str, arguments: &[&str]) -> Option<Output> {
+    let file = repository("xtask/gpu/python").join(name);
+    let mut command = Command::new("python3");
+    command.arg(file).args(arguments).env("PYTHONPATH", repository("tests/stand_ins/python"));
+    match command.env("PYTHONDONTWRITEBYTECODE", "1").output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            println!("skipped: python3 does not start: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn layers_are_timed_in_turns_with_a_peer_of_known_time() {
+    let _machine = shared();
+    let (program, network) = (program("gpu_layer_times"), repository("networks/lenet5.toml"));
+    let arguments = [program.to_str().unwrap(), network.to_str().unwrap(), "--device", "cpu", "--batch", "2"];
+    let few = ["--turns", "2", "--samples", "2", "--precision", "f32", "--layout", "nchw", "--bound", "1000"];
+    let Some(output) = script("torch_layers.py", &[&arguments[..], &few[..]].concat()) else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((found["layers"].as_u64(), found["failed"].as_u64()), (Some(5), Some(0)), "{found}");
+    let number = |value: &Value| value.as_f64().unwrap();
+    let mut logarithms = 0.0;
+    for row in found["rows"].as_array().unwrap() {
+        // The stand-in's layers take a millisecond, so that the ratio is our time in milliseconds.
+        assert!((number(&row["torch_seconds"]) - 1e-3).abs() < 1e-9, "{row}");
+        assert!((number(&row["ratio"]) / (number(&row["seconds"]) * 1e3) - 1.0).abs() < 1e-6, "{row}");
+        logarithms += number(&row["ratio"]).ln();
+    }
+    assert!((number(&found["geometric_mean"]).ln() - logarithms / 5.0).abs() < 1e-9, "{found}");
+    // conv1 moves 11,126 numbers of 4 bytes, more than twice the stand-in's cache of 10,000 bytes.
+    assert_eq!(found["rows"][0]["torch_copies"], 2);
+}
+
+#[test]
+fn a_window_of_other_joules_than_the_counters_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    // Two seconds between two instants at which the stand-in's counter has just moved, at 300 W.
+    let window = |joules: f64, uuid: &str| {
+        let path = dir.path().join("window");
+        let text = format!(
+            "#!/usr/bin/env python3\nimport json, math, time\ntime.sleep(0.3)\nbegin = math.ceil(time.time() * 2) / 2\n\
+             time.sleep(begin + 2.2 - time.time())\nprint(json.dumps({{'joules': {joules}, 'uuid': '{uuid}', \
+             'begin_unix_s': begin + 0.001, 'end_unix_s': begin + 2.001}}))\n"
+        );
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        script("energy_window.py", &[path.to_str().unwrap(), "--"])
+    };
+    let Some(right) = window(600.0, "GPU-stand-in") else { return };
+    let said = String::from_utf8_lossy(&right.stderr).into_owned();
+    assert!(right.status.success(), "{said}");
+    let found: Value = serde_json::from_slice(&right.stdout).unwrap();
+    assert_eq!(found["python_joules"].as_f64(), Some(600.0), "{found}");
+    let wrong = window(604.0, "GPU-stand-in").unwrap();
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(
+        !wrong.status.success() && said.contains("604.00 J by our meter and 600.00 J by Python"),
+        "{said}"
+    );
+    let elsewhere = window(600.0, "GPU-other").unwrap();
+    let said = String::from_utf8_lossy(&elsewhere.stderr).into_owned();
+    assert!(said.contains("the program ran on GPU-other, Python read GPU-stand-in"), "{said}");
+}
+
 /// A program of `examples/`; built where these tests alone were asked for.
 fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();

@@ -18,6 +18,8 @@ pub(crate) struct DistinctLayer {
     pub(crate) kind: LayerKind,
     /// Shape of what it reads, the batch left out.
     pub(crate) input: Vec<usize>,
+    /// Shape of what it writes, likewise.
+    pub(crate) output: Vec<usize>,
     /// How often it stands in each network.
     pub(crate) count: BTreeMap<String, usize>,
 }
@@ -35,6 +37,7 @@ pub(crate) fn distinct(networks: &[Network]) -> Vec<DistinctLayer> {
                     name: format!("{}/{}", network.name, layer.name),
                     kind: layer.kind.clone(),
                     input: input.to_vec(),
+                    output: layer.output.clone(),
                     count: BTreeMap::new(),
                 });
                 found.len() - 1
@@ -49,8 +52,8 @@ impl DistinctLayer {
     /// What another program needs to do the same work.
     pub(crate) fn description(&self) -> Value {
         let mut text = json!({
-            "name": self.name, "input": self.input, "count": self.count,
-            "signature": format!("{} {}", shape_text(&self.input), self.kind),
+            "name": self.name, "input": self.input, "output": self.output, "count": self.count,
+            "signature": format!("{} {} -> {}", shape_text(&self.input), self.kind, shape_text(&self.output)),
         });
         match &self.kind {
             LayerKind::Conv(conv) => {

@@ -33,9 +33,25 @@ impl CudaPath {
     ///
     /// `--cuda-path` is wrong ([`WrongInput`]), or a library is missing or unfit ([`CudaError`]).
     pub(super) fn require(&self) -> anyhow::Result<Cuda> {
+        for (name, value, effect) in CHANGING {
+            if std::env::var(name).is_ok_and(|found| found == *value) {
+                let text = format!("{name}={value} {effect}; unset it");
+                return Err(WrongInput(text).into());
+            }
+        }
         Ok(self.load()?.cuda()?)
     }
 }
+
+/// Variables that change what CUDA does so that the numbers would mean something else, with the value that does.
+const CHANGING: &[(&str, &str, &str)] = &[
+    (
+        "CUDA_LAUNCH_BLOCKING",
+        "1",
+        "makes the GPU wait for the host between launches, and its idling would be measured",
+    ),
+    ("NVIDIA_TF32_OVERRIDE", "0", "turns tf32 into f32 without a word"),
+];
 
 /// What was found of CUDA.
 pub(super) struct CudaDiagnosis {

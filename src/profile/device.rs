@@ -1,5 +1,6 @@
 //! What a profile runs on: this machine's processor, or a simulated device in its own time.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::backend::cpu::CpuBackend;
@@ -84,12 +85,17 @@ enum Kind {
 
 impl Device {
     /// Opens the device that the options name. Its clock shows `from` at first, so that a recording can go on where an
-    /// earlier part ended; the seed decides about a simulated device's noise.
+    /// earlier part ended; the seed decides about a simulated device's noise, and `algorithms` about those of
+    /// signatures that the earlier part measured, where a device has a choice.
     ///
     /// # Errors
     ///
     /// The device cannot work.
-    pub(super) fn open(options: &ProfileOptions, from: Instant) -> Result<Self, ProfileError> {
+    pub(super) fn open(
+        options: &ProfileOptions,
+        from: Instant,
+        algorithms: BTreeMap<String, String>,
+    ) -> Result<Self, ProfileError> {
         let seed = options.seed;
         Ok(match &options.device {
             DeviceChoice::Cpu { threads } => Self {
@@ -100,8 +106,10 @@ impl Device {
             DeviceChoice::Cuda { ordinal, cuda } => {
                 let (cache, conv_algorithm) =
                     (options.cache.unwrap_or_default(), options.conv_algorithm.clone());
-                let backend =
-                    CudaBackend::open(cuda, &CudaOptions { ordinal: *ordinal, cache, conv_algorithm })?;
+                let backend = CudaBackend::open(
+                    cuda,
+                    &CudaOptions { ordinal: *ordinal, cache, conv_algorithm, algorithms },
+                )?;
                 let uuid = backend.uuid();
                 Self {
                     backend: Box::new(backend),
@@ -279,9 +287,10 @@ impl GpuProbe {
     }
 }
 
-/// How many processes of others compute on a GPU.
+/// How many processes of others compute on the GPU on which this one does.
 fn others(board: &Gpu) -> Option<usize> {
-    board.other_processes().map(|processes| processes.len())
+    let in_context = true;
+    board.other_processes(in_context).map(|processes| processes.len())
 }
 
 impl Probe for GpuProbe {

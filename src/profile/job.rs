@@ -1,5 +1,6 @@
 //! One profile from beginning to end.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::backend::{BackendError, BackendInfo, CacheUse, Executor, Tensors, WeightOptions};
@@ -12,8 +13,8 @@ use crate::run::{RecordError, Recording, Request, Schedule, Session, record};
 use crate::sim::Truth;
 use crate::stats::Rng;
 use crate::trace::{
-    DeviceRecord, Environment, Header, MeterKind, RecordOptions, SpanKind, TRACE_SCHEMA, Tool, Trace,
-    TraceError, TraceWriter, Warning, WeightsAndInput,
+    DeviceRecord, Environment, Header, LayerRecord, MeterKind, RecordOptions, SpanKind, TRACE_SCHEMA, Tool,
+    Trace, TraceError, TraceWriter, Warning, WeightsAndInput,
 };
 use crate::units::Seconds;
 
@@ -265,7 +266,7 @@ impl Prepared {
         // A second later than anything recorded, so that times stay in order across the break.
         let last = unfinished.as_ref().and_then(|trace| trace.spans.last());
         let from = last.map_or(Instant::default(), |span| span.end + Seconds::new(1.0));
-        let device = Device::open(options, from)?;
+        let device = Device::open(options, from, unfinished.as_deref().map(algorithms).unwrap_or_default())?;
         say(&format!("{}: {} layers, looking for meters", network.name, network.layers.len()));
         let chosen = choose(device.meters(options), &options.meter, &device.part())?;
         say(&meter_text(&chosen));
@@ -421,6 +422,13 @@ pub(super) fn header(
         environment,
         options: record_options(options, chosen),
     }
+}
+
+/// The algorithm of each signature in a recording.
+fn algorithms(trace: &Trace) -> BTreeMap<String, String> {
+    let signature = |layer: &LayerRecord| trace.header.signatures.get(layer.signature?).cloned();
+    let layers = trace.header.layers.iter();
+    layers.filter_map(|layer| Some((signature(layer)?, layer.algorithm.clone()?))).collect()
 }
 
 /// What computes a step; the algorithm's name may be empty.

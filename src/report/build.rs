@@ -332,12 +332,31 @@ fn trace_warnings(trace: &Trace, read: &[(usize, usize)]) -> Vec<Warning> {
         warnings.push(Warning::new(
             "throttled",
             format!(
-                "the device was throttled ({}); cool it or lower its load and run again",
-                environment.throttle_reasons.join(", ")
+                "the device was throttled ({}); {} and run again",
+                environment.throttle_reasons.join(", "),
+                remedies(&environment.throttle_reasons)
             ),
         ));
     }
     warnings
+}
+
+/// What to do against what throttled a device, each thing once.
+fn remedies(reasons: &[String]) -> String {
+    let mut remedies = Vec::new();
+    for reason in reasons {
+        let remedy = match reason.as_str() {
+            "power limit" => "raise the limit or lower the load",
+            "power brake" => "look after its power supply",
+            "hardware slowdown" => "cool it and look after its power supply",
+            "sync boost" => "take it out of its group of GPUs that share a clock",
+            _ => "cool it",
+        };
+        if !remedies.contains(&remedy) {
+            remedies.push(remedy);
+        }
+    }
+    remedies.join(", ")
 }
 
 fn row_warnings(layers: &[LayerRow], closure: &ClosureRow) -> Vec<Warning> {
@@ -368,4 +387,17 @@ fn row_warnings(layers: &[LayerRow], closure: &ClosureRow) -> Vec<Warning> {
         ));
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thing_that_throttles_has_its_remedy_once() {
+        let against = |reasons: &[&str]| remedies(&reasons.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(against(&["power limit"]), "raise the limit or lower the load");
+        assert_eq!(against(&["thermal", "thermal, by hardware"]), "cool it");
+        assert_eq!(against(&["power limit", "thermal"]), "raise the limit or lower the load, cool it");
+    }
 }

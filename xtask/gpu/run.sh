@@ -80,7 +80,6 @@ step() { # NAME EXPECTED_CODE COMMAND...
     shift 2
     printf -v command '%q ' "$@"
     command="${command% }"
-    command="${command//"$BUNDLE"/.}"
     command="${command//"$WORK"/WORK}"
     STEP_STATUS=ok
     if done_before "$name"; then
@@ -121,7 +120,7 @@ step() { # NAME EXPECTED_CODE COMMAND...
     archive
 }
 
-last_words() { tail -n 1 "$WORK/logs/$1.err" | tr '\t' ' ' | cut -c 1-300; }
+last_words() { tail -n 1 "$WORK/logs/$1.err" | tr '\t' ' ' | cut -c 1-300 | sed "s|$WORK|WORK|g"; }
 
 # A step whose message on standard error is checked too.
 refusal() { # NAME EXPECTED_CODE MESSAGE COMMAND...
@@ -145,7 +144,7 @@ result() { # NAME FILE COMMAND...
 skip() { record "$1" skipped - 0 "$2" ""; }
 
 needs() { # STEP FILE: fails the step where the bundle lacks a file
-    [[ -e "$BUNDLE/$2" ]] && return 0
+    [[ -e $2 ]] && return 0
     record "$1" FAILED - 0 "$2 is not in this bundle; pack it again with it" ""
     return 1
 }
@@ -194,22 +193,22 @@ environment() {
         --format=csv,noheader >"$to/gpus.csv" || true
     { uname -srm; getconf GNU_LIBC_VERSION; cat /etc/os-release; lscpu; } >"$to/host.txt" 2>/dev/null || true
     env | grep -E '^(CUDA|CUDNN|NVIDIA|LD_LIBRARY_PATH|LAYERJOULE)' | sort >"$to/variables.txt" || true
-    python3 "$BUNDLE/python/versions.py" >"$to/python.json" 2>"$to/python.err" || true
-    timeout 60 "$BUNDLE/bin/layerjoule" doctor --format json >"$to/doctor.json" 2>"$to/doctor.err" || true
+    python3 ./python/versions.py >"$to/python.json" 2>"$to/python.err" || true
+    timeout 60 ./bin/layerjoule doctor --format json >"$to/doctor.json" 2>"$to/doctor.err" || true
 }
 
 preflight() {
     local needed
-    (cd "$BUNDLE" && sha256sum --quiet -c SHA256SUMS) || die "the bundle is damaged; unpack it again"
+    sha256sum --quiet -c SHA256SUMS || die "the bundle is damaged; unpack it again"
     command -v python3 >/dev/null || die "python3 is not there"
     command -v nvidia-smi >/dev/null || die "nvidia-smi is not there: no NVIDIA driver, and REQUIRE_GPU=1"
     nvidia-smi -L 2>&1 | grep -q '^GPU 0' || die "nvidia-smi -L shows no GPU, and REQUIRE_GPU=1"
-    needed="$(sed -n 's/.*"glibc": *"\([0-9.]*\)".*/\1/p' "$BUNDLE/MANIFEST.json")"
-    "$BUNDLE/bin/layerjoule" --version >/dev/null 2>&1 ||
+    needed="$(sed -n 's/.*"glibc": *"\([0-9.]*\)".*/\1/p' ./MANIFEST.json)"
+    ./bin/layerjoule --version >/dev/null 2>&1 ||
         die "bin/layerjoule does not start here; it needs an x86-64 Linux with glibc ${needed:-?} or newer, this is $(getconf GNU_LIBC_VERSION)"
     # The wheels of PyTorch bring CUDA's libraries: their folder comes first unless another is named.
     if [[ -z ${LAYERJOULE_CUDA_PATH:-} ]]; then
-        LAYERJOULE_CUDA_PATH="$(python3 "$BUNDLE/python/versions.py" --cuda-path)"
+        LAYERJOULE_CUDA_PATH="$(python3 ./python/versions.py --cuda-path)"
         if [[ -n $LAYERJOULE_CUDA_PATH ]]; then export LAYERJOULE_CUDA_PATH; else unset LAYERJOULE_CUDA_PATH; fi
     fi
 }
@@ -219,25 +218,26 @@ preflight() {
 
 part_facts() {
     needs device-facts python/device_facts.py || return 0
-    step device-facts 0 python3 "$BUNDLE/python/device_facts.py" "$WORK/results/facts"
+    step device-facts 0 python3 ./python/device_facts.py "$WORK/results/facts"
 }
 
 part_doctor() {
-    result doctor doctor.txt "$BUNDLE/bin/layerjoule" doctor
-    result doctor-json doctor.json "$BUNDLE/bin/layerjoule" doctor --format json
-    step doctor-works 0 python3 "$BUNDLE/python/checks.py" doctor "$WORK/results/doctor.json"
+    # In a folder, so that `collect` does not file it: it names places of this machine.
+    result doctor doctor/doctor.txt ./bin/layerjoule doctor
+    result doctor-json doctor/doctor.json ./bin/layerjoule doctor --format json
+    step doctor-works 0 python3 ./python/checks.py doctor "$WORK/results/doctor/doctor.json"
 }
 
 part_conformance() {
     needs conformance bin/gpu_conformance || return 0
-    result conformance conformance.txt "$BUNDLE/bin/gpu_conformance"
+    result conformance conformance.txt ./bin/gpu_conformance
 }
 
 part_faults() {
-    local run=("$BUNDLE/bin/layerjoule" profile) lenet="$BUNDLE/networks/lenet5.toml" out="$WORK/results/faults"
+    local run=(./bin/layerjoule profile) lenet=./networks/lenet5.toml out="$WORK/results/faults"
     mkdir -p "$out" "$WORK/empty"
     refusal out-of-memory 3 '--batch [0-9]|batch of [0-9]|[0-9]+ would fit' \
-        "${run[@]}" "$BUNDLE/networks/vgg16.toml" --device cuda --batch 16384 --out "$out/memory"
+        "${run[@]}" ./networks/vgg16.toml --device cuda --batch 16384 --out "$out/memory"
     refusal no-such-gpu 3 'cuda:99|GPU' "${run[@]}" "$lenet" --device cuda:99 --out "$out/no-gpu"
     refusal hidden-gpu 3 '.' env CUDA_VISIBLE_DEVICES= "${run[@]}" "$lenet" --device cuda --out "$out/hidden"
     refusal wrong-precision 2 'precision' "${run[@]}" "$lenet" --device cuda --precision f8 --out "$out/precision"
@@ -249,7 +249,7 @@ part_faults() {
     step interrupted 130 timeout --preserve-status --signal=INT 15 "${short[@]}"
     if done_before interrupted; then
         step goes-on 0 "${short[@]}"
-        step goes-on-whole 0 python3 "$BUNDLE/python/checks.py" run "$out/interrupted/run.json"
+        step goes-on-whole 0 python3 ./python/checks.py run "$out/interrupted/run.json"
     else
         skip goes-on "the interrupted run is not there"
     fi
@@ -257,8 +257,8 @@ part_faults() {
 
 part_energy() {
     needs energy bin/gpu_window || return 0
-    result window energy.json python3 "$BUNDLE/python/energy_window.py" "$BUNDLE/bin/gpu_window" -- \
-        --device cuda --network "$BUNDLE/networks/resnet50.toml" --layer layer3.1.conv2 --batch "$BATCH" \
+    result window energy.json python3 ./python/energy_window.py ./bin/gpu_window -- \
+        --device cuda --network ./networks/resnet50.toml --layer stage3.1.conv2 --batch "$BATCH" \
         --precision bf16 --layout nhwc --seconds 20
 }
 
@@ -267,17 +267,17 @@ part_torch() {
     needs torch bin/gpu_layer_times || return 0
     for mode in bf16,nhwc tf32,nchw f32,nchw; do
         result "torch-${mode/,/-}" "torch-${mode/,/-}.json" \
-            python3 "$BUNDLE/python/torch_layers.py" "$BUNDLE/bin/gpu_layer_times" --precision "${mode%,*}" \
-            --layout "${mode#*,}" --batch "$BATCH" "$BUNDLE/networks/resnet50.toml" "$BUNDLE/networks/vgg16.toml"
+            python3 ./python/torch_layers.py ./bin/gpu_layer_times --precision "${mode%,*}" \
+            --layout "${mode#*,}" --batch "$BATCH" ./networks/resnet50.toml ./networks/vgg16.toml
     done
 }
 
 profile() { # NAME NETWORK PRECISION LAYOUT SEED
     local out="$WORK/results/runs/$1"
-    step "$1" 0 "$BUNDLE/bin/layerjoule" profile "$BUNDLE/networks/$2.toml" --device cuda --precision "$3" \
+    step "$1" 0 ./bin/layerjoule profile "./networks/$2.toml" --device cuda --precision "$3" \
         --layout "$4" --batch "$BATCH" --rounds "$ROUNDS" --seed "$5" --cache cold --meter nvml --top all --out "$out"
     if done_before "$1"; then
-        step "$1-checks" 0 python3 "$BUNDLE/python/checks.py" run "$out/run.json"
+        step "$1-checks" 0 python3 ./python/checks.py run "$out/run.json"
         # For people: closure, counts of layers, shares by kind.
         cp "$WORK/logs/$1-checks.log" "$WORK/results/runs/$1-checks.txt" 2>/dev/null || true
     fi
@@ -294,7 +294,7 @@ agreement() { # PART RUN RUN
     # Not part of this archive: it lies in that of the other part.
     there="$(mktemp -d)"
     tar -xzf "$first" -C "$there" --no-same-owner
-    result agreement agreement.txt "$BUNDLE/bin/gpu_agreement" "$there/results/runs/$2" "$WORK/results/runs/$3"
+    result agreement agreement.txt ./bin/gpu_agreement "$there/results/runs/$2" "$WORK/results/runs/$3"
     rm -rf "$there"
 }
 
@@ -324,7 +324,7 @@ interrupted() {
 
 run_part() {
     PART="$1"
-    MANIFEST_SHA256="$(sha256sum "$BUNDLE/MANIFEST.json" | cut -d ' ' -f 1)"
+    MANIFEST_SHA256="$(sha256sum ./MANIFEST.json | cut -d ' ' -f 1)"
     DEADLINE=$((SECONDS + PART_S))
     WORST=$OK CHILD="" STEP_OUT="" STEP_SAYS="" ENDED=no
     say "=== $PART: $(describe "$PART" | cut -d ' ' -f 2-), at most $PART_S s"
@@ -337,7 +337,7 @@ run_part() {
     # The results of an earlier, unfinished call of the same part stay.
     [[ -e $WORK/started ]] || date -u +%Y-%m-%dT%H:%M:%SZ >"$WORK/started"
     [[ -e $WORK/steps.tsv ]] || printf 'step\tstatus\texit_code\tseconds\tcommand\treason\n' >"$WORK/steps.tsv"
-    cp "$BUNDLE/MANIFEST.json" "$WORK/MANIFEST.json"
+    cp ./MANIFEST.json "$WORK/MANIFEST.json"
     trap interrupted INT TERM HUP
     environment
     "part_$PART"
@@ -362,7 +362,7 @@ run_parts() {
             continue
         fi
         code=0
-        "${BASH_SOURCE[0]}" "$part" "$OUT" || code=$?
+        ./run.sh "$part" "$OUT" || code=$?
         case "$code" in
             0) lines+=("ok $part") ;;
             4) lines+=("unfinished $part"); [[ $worst == "$FAILED" ]] || worst=$UNFINISHED ;;
@@ -394,6 +394,8 @@ main() {
     esac
     mkdir -p "${2:-$BUNDLE/results}"
     OUT="$(cd "${2:-$BUNDLE/results}" && pwd)"
+    # From here on all paths are relative: results name no place of this machine.
+    cd "$BUNDLE"
     preflight
     case "$part" in
         all) run_parts "${PARTS[@]}" ;;

@@ -1,5 +1,8 @@
 //! A GPU as a backend.
 
+use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
+
 use crate::backend::{Backend, BackendError, BackendInfo, CacheUse, Executor, Tensors};
 use crate::network::Network;
 use crate::plan::{Plan, Precision};
@@ -8,7 +11,7 @@ use super::driver::{Gpu, Stream};
 use super::failure::Failure;
 use super::libraries::{Cuda, LibraryKind};
 use super::operations::{ToolOptions, Tools};
-use super::prepare::prepare;
+use super::prepare::{Wishes, prepare};
 use super::ways::{Way, ways};
 
 /// What a stand-in for the driver has in the names of its devices, so that none of its runs passes for hardware's.
@@ -23,15 +26,18 @@ pub struct CudaOptions {
     pub cache: CacheUse,
     /// The only algorithm that convolutions may use; none for the fastest.
     pub conv_algorithm: Option<String>,
+    /// Algorithms that an earlier part of the run used, by the plan's signatures: what it measured is measured on.
+    pub algorithms: BTreeMap<String, String>,
 }
 
 /// A GPU of NVIDIA's, computing with cuDNN, cuBLASLt and own kernels.
 #[derive(Debug)]
 pub struct CudaBackend {
-    tools: Tools,
+    /// Released unless the GPU hangs.
+    tools: ManuallyDrop<Tools>,
     uuid: [u8; 16],
     capability: (u32, u32),
-    cache: CacheUse,
+    options: CudaOptions,
 }
 
 impl CudaBackend {
@@ -56,7 +62,7 @@ impl CudaBackend {
         let stream = Stream::new(&gpu).map_err(on)?;
         let chosen = ToolOptions { conv_algorithm: options.conv_algorithm.clone() };
         let tools = Tools::open(&gpu, &stream, chosen).map_err(on)?;
-        Ok(Self { tools, uuid, capability, cache: options.cache })
+        Ok(Self { tools: ManuallyDrop::new(tools), uuid, capability, options: options.clone() })
     }
 
     /// The unique identifier that NVML knows it by.
@@ -97,7 +103,7 @@ impl Backend for CudaBackend {
             uuid: Some(self.uuid()),
             engine: [of("cuDNN", LibraryKind::Cudnn), of("cuBLASLt", LibraryKind::CublasLt)].join(", "),
             threads: 1,
-            cache: Some(self.cache),
+            cache: Some(self.options.cache),
             emulated: self.gpu().name().contains(STAND_IN),
             driver: None,
             cuda: self.gpu().cuda().built_for(LibraryKind::CublasLt).map(|version| version.to_string()),
@@ -112,7 +118,18 @@ impl Backend for CudaBackend {
         tensors: &Tensors,
     ) -> Result<Box<dyn Executor>, BackendError> {
         supports(self.gpu().name(), self.capability, plan.precision)?;
-        Ok(Box::new(prepare(&self.tools, network, plan, tensors, self.cache)?))
+        let CudaOptions { cache, algorithms, .. } = &self.options;
+        let wishes = Wishes { cache: *cache, algorithms };
+        Ok(Box::new(prepare(&self.tools, network, plan, tensors, wishes)?))
+    }
+}
+
+impl Drop for CudaBackend {
+    fn drop(&mut self) {
+        if !self.gpu().is_abandoned() {
+            // SAFETY: dropped once, here, and not used after.
+            unsafe { ManuallyDrop::drop(&mut self.tools) };
+        }
     }
 }
 

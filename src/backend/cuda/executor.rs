@@ -1,11 +1,11 @@
 //! A plan on a GPU: its buffers, its operations, and the graphs that windows replay.
 
 use crate::backend::{BackendError, CacheUse, Executor, Mark, Task};
-use crate::clock::{Clock, Instant};
+use crate::clock::{Clock, Instant, MonotonicClock};
 use crate::units::Seconds;
 
-use super::driver::{Gpu, Graph, GraphExec, Memory, Stream};
-use super::failure::Failure;
+use super::driver::{Event, Gpu, Graph, GraphExec, Memory, Stream};
+use super::failure::{Failure, Severity};
 use super::marks::Marks;
 use super::numbers;
 use super::operation::{Operation, Places};
@@ -15,6 +15,13 @@ use super::tensor::TensorForm;
 /// Where copies of different buffers begin: what every library's kernels are content with.
 const ALIGNMENT: usize = 256;
 
+/// Between two looks whether work is done.
+const POLL: Seconds = Seconds::new(1e-4);
+/// How long work that is prepared or staged may take before the device is given up.
+const PATIENCE: Seconds = Seconds::new(120.0);
+/// The same for what a window left: two graphs of some milliseconds.
+const PATIENCE_AT_THE_END: Seconds = Seconds::new(10.0);
+
 /// How one kind of work is computed.
 #[derive(Debug)]
 pub(super) struct Method {
@@ -22,13 +29,8 @@ pub(super) struct Method {
     /// One execution on data that the caches hold.
     pub(super) each: Seconds,
     pub(super) kernels: Vec<String>,
-}
-
-impl Method {
-    /// Nodes of a graph that one execution takes, as far as is known.
-    fn nodes(&self) -> usize {
-        self.kernels.len().max(1)
-    }
+    /// Nodes of a graph that one execution takes.
+    pub(super) nodes: usize,
 }
 
 /// A buffer as one tensor uses it.
@@ -53,12 +55,34 @@ pub(super) struct PreparedStep {
 }
 
 impl PreparedStep {
-    /// Bytes that one execution moves at least.
-    pub(super) fn footprint(&self) -> usize {
-        let inputs: usize = self.inputs.iter().map(|slot| slot.bytes.next_multiple_of(ALIGNMENT)).sum();
-        let parameters: usize =
-            self.parameters.iter().map(|(_, bytes)| bytes.next_multiple_of(ALIGNMENT)).sum();
-        inputs + parameters + self.output.bytes.next_multiple_of(ALIGNMENT)
+    /// Its inputs, each once: a layer may read a tensor twice.
+    fn distinct_inputs(&self) -> Vec<Slot> {
+        let mut distinct: Vec<Slot> = Vec::with_capacity(self.inputs.len());
+        for slot in &self.inputs {
+            if distinct.iter().all(|known| known.buffer != slot.buffer) {
+                distinct.push(*slot);
+            }
+        }
+        distinct
+    }
+
+    /// Bytes of all that one execution touches.
+    fn footprint(&self) -> usize {
+        let inputs = self.distinct_inputs();
+        let inputs = inputs.iter().map(|slot| slot.bytes);
+        let parameters = self.parameters.iter().map(|&(_, bytes)| bytes);
+        let all = inputs.chain(parameters).chain([self.output.bytes]);
+        all.map(|bytes| bytes.next_multiple_of(ALIGNMENT)).sum()
+    }
+
+    /// How many copies of its buffers take turns, and the bytes of all.
+    pub(super) fn rotation(&self, cache: usize, nodes: usize, wanted: CacheUse) -> (usize, usize) {
+        let footprint = self.footprint();
+        match rotation::copies(footprint, cache, nodes, wanted) {
+            // Its own buffers do.
+            1 => (1, 0),
+            copies => (copies, copies * footprint),
+        }
     }
 }
 
@@ -83,7 +107,7 @@ pub(super) struct CudaExecutor {
     /// Held for the addresses in `steps`.
     _parameters: Vec<Memory>,
     scratch: Memory,
-    /// Rotating copies of one step's buffers; empty until needed.
+    /// Rotating copies of one step's buffers.
     copies: Memory,
     cache: CacheUse,
     stream: Stream,
@@ -97,6 +121,8 @@ pub(super) struct Parts {
     pub(super) buffers: Vec<Memory>,
     pub(super) parameters: Vec<Memory>,
     pub(super) scratch: Memory,
+    /// Room for the copies of any step's buffers.
+    pub(super) copies: Memory,
     pub(super) cache: CacheUse,
 }
 
@@ -110,7 +136,7 @@ struct Addresses {
 
 impl CudaExecutor {
     pub(super) fn new(parts: Parts) -> Result<Self, Failure> {
-        let Parts { stream, methods, steps, buffers, parameters, scratch, cache } = parts;
+        let Parts { stream, methods, steps, buffers, parameters, scratch, copies, cache } = parts;
         let gpu = stream.gpu().clone();
         Ok(Self {
             ready: None,
@@ -120,7 +146,7 @@ impl CudaExecutor {
             buffers,
             _parameters: parameters,
             scratch,
-            copies: Memory::take(&gpu, 0)?,
+            copies,
             cache,
             stream,
         })
@@ -168,18 +194,17 @@ impl CudaExecutor {
 
     /// Copies a step's inputs and parameters as often as they take turns; the places of all copies.
     fn copy(&mut self, step: usize) -> Result<Vec<Addresses>, Failure> {
-        let footprint = self.step(step)?.footprint();
-        let count = rotation::copies(footprint, self.gpu().l2_bytes()?, self.cache);
-        let own = self.own(self.step(step)?);
+        let l2 = self.gpu().l2_bytes()?;
+        let step = self.step(step)?;
+        let (count, bytes) = step.rotation(l2, self.methods[step.method].nodes, self.cache);
+        let own = self.own(step);
         if count == 1 {
             return Ok(vec![own]);
         }
-        if self.copies.bytes() < count * footprint {
-            let gpu = self.gpu().clone();
-            self.copies = Memory::take(&gpu, 0)?;
-            self.copies = Memory::take(&gpu, count * footprint)?;
+        if self.copies.bytes() < bytes {
+            return Err(Failure::refused("CudaExecutor", "the copies were not prepared"));
         }
-        let step = self.step(step)?;
+        let inputs = step.distinct_inputs();
         let mut next = self.copies.address();
         let mut place = |bytes: usize| {
             let here = next;
@@ -188,13 +213,18 @@ impl CudaExecutor {
         };
         let mut all = Vec::with_capacity(count);
         for _ in 0..count {
+            let copied: Vec<u64> = inputs.iter().map(|slot| place(slot.bytes)).collect();
+            let copy_of = |slot: &Slot| {
+                let at = inputs.iter().position(|known| known.buffer == slot.buffer);
+                at.map_or(0, |at| copied[at])
+            };
             let addresses = Addresses {
-                inputs: step.inputs.iter().map(|slot| place(slot.bytes)).collect(),
+                inputs: step.inputs.iter().map(copy_of).collect(),
                 parameters: step.parameters.iter().map(|&(_, bytes)| place(bytes)).collect(),
                 output: place(step.output.bytes),
             };
-            for ((&from, &to), slot) in own.inputs.iter().zip(&addresses.inputs).zip(&step.inputs) {
-                self.stream.copy(from, to, slot.bytes)?;
+            for (slot, &to) in inputs.iter().zip(&copied) {
+                self.stream.copy(self.buffers[slot.buffer].address(), to, slot.bytes)?;
             }
             for (&(from, bytes), &to) in step.parameters.iter().zip(&addresses.parameters) {
                 self.stream.copy(from, to, bytes)?;
@@ -219,7 +249,7 @@ impl CudaExecutor {
         let copies = self.copy(step)?;
         let step = self.step(step)?;
         let method = &self.methods[step.method];
-        let unit = rotation::executions(method.each, method.nodes(), copies.len());
+        let unit = rotation::executions(method.each, method.nodes, copies.len());
         let turns = copies.iter().cycle().take(usize::try_from(unit).unwrap_or(usize::MAX));
         let queue = || turns.into_iter().try_for_each(|addresses| self.queue(step, addresses));
         Ok((unit, self.stream.capture(queue)?))
@@ -228,7 +258,7 @@ impl CudaExecutor {
     fn graph_of_passes(&self) -> Result<(u64, Graph), Failure> {
         let methods = || self.steps.iter().map(|step| &self.methods[step.method]);
         let each: Seconds = methods().map(|method| method.each).sum();
-        let unit = rotation::executions(each, methods().map(Method::nodes).sum(), 1);
+        let unit = rotation::executions(each, methods().map(|method| method.nodes).sum(), 1);
         let pass = || (0..self.steps.len()).try_for_each(|step| self.queue_own(step));
         Ok((unit, self.stream.capture(|| (0..unit).try_for_each(|_| pass()))?))
     }
@@ -236,12 +266,14 @@ impl CudaExecutor {
     fn prepare(&mut self, task: Task, clock: &dyn Clock) -> Result<u64, Failure> {
         if let Task::Step(step) = task {
             (0..=step).try_for_each(|earlier| self.queue_own(earlier))?;
+            wait(&self.stream, clock, PATIENCE)?;
         }
         let fits = self.ready.as_ref().is_some_and(|ready| ready.task == task && task == Task::Pass);
         if !fits {
             self.ready = None;
             self.ready = Some(self.graph(task)?);
         }
+        wait(&self.stream, clock, PATIENCE)?;
         self.marks.align(&self.stream, clock)?;
         Ok(self.ready.as_ref().map_or(1, |ready| ready.unit))
     }
@@ -259,10 +291,28 @@ impl CudaExecutor {
     }
 }
 
-/// What is queued ends first: memory that is freed under a running graph would be a lost GPU.
+/// Waits until everything queued is done, but not for a device that hangs.
+fn wait(stream: &Stream, clock: &dyn Clock, patience: Seconds) -> Result<(), Failure> {
+    let last = Event::new(stream.gpu())?;
+    last.record(stream)?;
+    let begin = clock.now();
+    while !last.passed()? {
+        if clock.now() - begin > patience {
+            let text = format!("the GPU has not finished its work for {:.0} s", patience.value());
+            return Err(Failure { severity: Severity::Lost, ..Failure::refused("cuEventQuery", text) });
+        }
+        clock.sleep_until(clock.now() + POLL);
+    }
+    Ok(())
+}
+
+/// What is queued ends first: memory that is freed under a running graph would be a lost GPU. On one that hangs nothing
+/// is released: every call that does would wait for ever.
 impl Drop for CudaExecutor {
     fn drop(&mut self) {
-        let _ = self.stream.sync();
+        if wait(&self.stream, &MonotonicClock::start(), PATIENCE_AT_THE_END).is_err() {
+            self.gpu().abandon();
+        }
     }
 }
 

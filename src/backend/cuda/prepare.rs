@@ -1,5 +1,7 @@
 //! From a plan to an executor: forms, memory, and the fastest operation of each kind of work.
 
+use std::collections::BTreeMap;
+
 use crate::backend::{BackendError, CacheUse, Tensors};
 use crate::network::{Layer, Network, TensorRef};
 use crate::plan::{Plan, Step};
@@ -12,11 +14,20 @@ use super::numbers;
 use super::operation::{Job, Places};
 use super::operations::{Tools, candidates, output_form};
 use super::parameters;
-use super::search::{Scratch, fastest};
+use super::search::{Choice, Search};
 use super::tensor::TensorForm;
 
-/// Memory of rotating copies, in last-level caches: below 2 of others, 2 of the layer's own and what lies between.
-const CACHES_OF_COPIES: u64 = 6;
+/// Share of the memory that is left which one operation may take as scratch memory.
+const SHARE_OF_SCRATCH: u64 = 2;
+
+/// What is wanted of an executor beside the plan.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wishes<'a> {
+    /// What replays find in the caches.
+    pub(super) cache: CacheUse,
+    /// Algorithms that an earlier part of the run used, by signature.
+    pub(super) algorithms: &'a BTreeMap<String, String>,
+}
 
 /// Makes an executor of a plan.
 pub(super) fn prepare(
@@ -24,24 +35,21 @@ pub(super) fn prepare(
     network: &Network,
     plan: &Plan,
     tensors: &Tensors,
-    cache: CacheUse,
+    wishes: Wishes<'_>,
 ) -> Result<CudaExecutor, BackendError> {
-    let name = tools.gpu().name();
+    let (gpu, stream) = (tools.gpu(), tools.stream());
+    let name = gpu.name();
     let on = |failure: Failure| failure.on(name);
+    let free = || gpu.memory().map(|(free, _)| free).map_err(on);
     let jobs = jobs(network, plan)?;
     let images = images(plan, &jobs, tensors);
-    let needs = Needs {
-        fixed: images.iter().flatten().map(|image| image.len() as u64).sum::<u64>()
-            + tools.gpu().l2_bytes().map_err(on)? as u64 * CACHES_OF_COPIES,
-        buffers: plan.buffer_bytes(),
-        batch: plan.batch,
-    };
-    needs.check(name, tools.gpu().memory().map_err(on)?.0)?;
+    let parameters = images.iter().flatten().map(|image| image.len() as u64).sum();
+    let needs = Needs { fixed: parameters, buffers: plan.buffer_bytes(), batch: plan.batch };
+    needs.check(name, free()?)?;
 
-    let stream = tools.stream();
     let (parameters, steps) = steps(stream, plan, &jobs, images).map_err(on)?;
     let width = plan.precision.bytes();
-    let buffers = plan.buffers.iter().map(|&len| Memory::take(tools.gpu(), len * width));
+    let buffers = plan.buffers.iter().map(|&len| Memory::take(gpu, len * width));
     let buffers = buffers.collect::<Result<Vec<_>, _>>().map_err(on)?;
     let input = TensorForm::new(plan.batch, &network.input, plan.precision, plan.layout);
     if tensors.input.len() != input.elements() {
@@ -50,8 +58,19 @@ pub(super) fn prepare(
         return Err(BackendError::Device { device: name.to_string(), reason });
     }
     buffers[plan.input].write(stream, &numbers::to_device(&tensors.input, &input)).map_err(on)?;
-    let (methods, scratch) = methods(tools, plan, &jobs, &steps, &buffers)?;
-    let parts = Parts { stream: stream.clone(), methods, steps, buffers, parameters, scratch, cache };
+    let methods = methods(tools, plan, &jobs, &steps, &buffers, wishes.algorithms)?;
+
+    let l2 = gpu.l2_bytes().map_err(on)?;
+    let copies = |step: &PreparedStep| step.rotation(l2, methods[step.method].nodes, wishes.cache).1;
+    let copies = steps.iter().map(copies).max().unwrap_or(0);
+    let scratch = methods.iter().map(|method| method.operation.workspace()).max().unwrap_or(0);
+    // The buffers are taken already; a smaller batch would leave more.
+    let needs = Needs { fixed: (copies + scratch) as u64, ..needs };
+    needs.check(name, free()? + needs.buffers)?;
+    let scratch = Memory::take(gpu, scratch).map_err(on)?;
+    let copies = Memory::take(gpu, copies).map_err(on)?;
+    let cache = wishes.cache;
+    let parts = Parts { stream: stream.clone(), methods, steps, buffers, parameters, scratch, copies, cache };
     CudaExecutor::new(parts).map_err(on)
 }
 
@@ -142,40 +161,40 @@ fn methods(
     jobs: &[Job<'_>],
     steps: &[PreparedStep],
     buffers: &[Memory],
-) -> Result<(Vec<Method>, Memory), BackendError> {
+    known: &BTreeMap<String, String>,
+) -> Result<Vec<Method>, BackendError> {
     let (gpu, stream) = (tools.gpu(), tools.stream());
     let on = |failure: Failure| failure.on(gpu.name());
-    let mut scratch = Scratch::new(gpu).map_err(on)?;
+    let most_scratch = gpu.memory().map_err(on)?.0 / SHARE_OF_SCRATCH;
+    let most_scratch = usize::try_from(most_scratch).unwrap_or(usize::MAX);
+    let mut search = Search::new(gpu, stream, most_scratch).map_err(on)?;
     let mut methods: Vec<Option<Method>> = plan.signatures.iter().map(|_| None).collect();
     for (step, job) in steps.iter().zip(jobs) {
         let inputs: Vec<u64> = step.inputs.iter().map(|slot| buffers[slot.buffer].address()).collect();
         let parameters: Vec<u64> = step.parameters.iter().map(|(address, _)| *address).collect();
         let output = buffers[step.output.buffer].address();
         let places = Places { inputs: &inputs, parameters: &parameters, output, workspace: 0 };
-        let method = &mut methods[step.method];
-        if method.is_none() {
-            let unsupported = |failure: Failure| match failure.severity {
-                Severity::Refused => {
-                    BackendError::Unsupported { layer: job.layer.name.clone(), reason: failure.to_string() }
-                }
-                _ => failure.on(gpu.name()),
-            };
-            let choice = fastest(gpu, stream, candidates(tools, job)?, places, &mut scratch);
-            let choice = choice.map_err(unsupported)?;
-            *method = Some(Method { operation: choice.operation, each: choice.each, kernels: Vec::new() });
+        if methods[step.method].is_none() {
+            let known = known.get(&plan.signatures[step.method].text).map(String::as_str);
+            let choice = search.fastest(candidates(tools, job)?, known, places);
+            let Choice { operation, each, kernels, nodes } =
+                choice.map_err(|failure| unsupported(failure, job, gpu.name()))?;
+            methods[step.method] = Some(Method { operation, each, kernels, nodes });
         }
-        let Some(method) = method else { continue };
-        let places = Places { workspace: scratch.address(), ..places };
-        if method.kernels.is_empty() {
-            let graph = stream.capture(|| method.operation.queue(stream, &places)).map_err(on)?;
-            method.kernels = graph.kernels().map_err(on)?;
-        }
+        let Some(method) = &methods[step.method] else { continue };
+        let places = Places { workspace: search.scratch(), ..places };
         method.operation.queue(stream, &places).map_err(on)?;
     }
     stream.sync().map_err(on)?;
-    let methods: Vec<Method> = methods.into_iter().flatten().collect();
-    // What only candidates needed that were not taken is given back.
-    drop(scratch);
-    let workspace = methods.iter().map(|method| method.operation.workspace()).max().unwrap_or(0);
-    Ok((methods, Memory::take(gpu, workspace).map_err(on)?))
+    Ok(methods.into_iter().flatten().collect())
+}
+
+/// A failure of everything that could compute a layer.
+fn unsupported(failure: Failure, job: &Job<'_>, device: &str) -> BackendError {
+    match failure.severity {
+        Severity::Refused => {
+            BackendError::Unsupported { layer: job.layer.name.clone(), reason: failure.to_string() }
+        }
+        _ => failure.on(device),
+    }
 }

@@ -186,7 +186,7 @@ def compare(options):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     torch.manual_seed(1)
     l2_bytes = 0 if options.cache == "hot" else torch.cuda.get_device_properties(0).L2_cache_size
-    command = [options.program, "--device", "cuda", "--batch", options.batch, *options.networks]
+    command = [options.program, "--device", options.device, "--batch", options.batch, *options.networks]
     engine = Engine(list(map(str, command)))
     known = engine.ask("list")
     rows = []
@@ -234,6 +234,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("networks", nargs="+")
+    parser.add_argument("--device", default="cuda", help="of the program")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--layout", default="nhwc")
     parser.add_argument("--batch", type=int, default=64)

@@ -254,11 +254,12 @@ fn origin(repository: &Path) -> Result<Origin> {
     })
 }
 
+/// Bundles made up for tests.
 #[cfg(test)]
-mod tests {
+pub(super) mod made_up {
     use super::*;
 
-    fn origin() -> Origin {
+    pub(crate) fn origin() -> Origin {
         Origin {
             commit: "c0ffee".to_string(),
             dirty: false,
@@ -267,9 +268,21 @@ mod tests {
         }
     }
 
-    fn repository() -> &'static Path {
+    pub(crate) fn repository() -> &'static Path {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
     }
+
+    /// A bundle of this repository's scripts and networks, with another program as the product.
+    pub(crate) fn bundle(out: &Path, product: &Path) {
+        let programs = [(PRODUCT.to_string(), product.to_path_buf())];
+        write(&contents(repository(), &programs, None).unwrap(), origin(), out).unwrap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::made_up::{origin, repository};
+    use super::*;
 
     #[test]
     fn a_bundle_holds_scripts_networks_and_programs_with_their_checksums() {

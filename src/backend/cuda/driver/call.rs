@@ -15,6 +15,27 @@ pub(super) fn done(function: &'static str, code: CUresult) -> Result<(), Failure
     Err(Failure { severity: severity(code), function, name, text })
 }
 
+/// What a driver function returned while a device is opened: nothing can be lost yet, and some codes have a usual cause.
+pub(super) fn opened(function: &'static str, code: CUresult) -> Result<(), Failure> {
+    let advice = match code {
+        CUresult::CUDA_ERROR_SYSTEM_NOT_READY => {
+            "; boards with NVSwitch need the service nvidia-fabricmanager running"
+        }
+        CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE => {
+            "; another process has the GPU for itself (`nvidia-smi -q -d COMPUTE` shows the mode)"
+        }
+        CUresult::CUDA_ERROR_UNKNOWN => {
+            "; is the kernel module nvidia-uvm loaded? (`sudo nvidia-modprobe -u` loads it)"
+        }
+        _ => "",
+    };
+    done(function, code).map_err(|failure| Failure {
+        severity: Severity::Broken,
+        text: format!("{}{advice}", failure.text),
+        ..failure
+    })
+}
+
 /// The driver's name for a code, and its words.
 fn words(code: CUresult) -> (String, String) {
     let mut name: *const c_char = std::ptr::null();
@@ -57,7 +78,11 @@ fn severity(code: CUresult) -> Severity {
         | CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE
         | CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED
         | CUresult::CUDA_ERROR_DEINITIALIZED
-        | CUresult::CUDA_ERROR_SYSTEM_NOT_READY
+        | CUresult::CUDA_ERROR_ASSERT
+        | CUresult::CUDA_ERROR_TENSOR_MEMORY_LEAK
+        | CUresult::CUDA_ERROR_EXTERNAL_DEVICE
+        | CUresult::CUDA_ERROR_NO_DEVICE
+        | CUresult::CUDA_ERROR_INVALID_DEVICE
         | CUresult::CUDA_ERROR_UNKNOWN => Severity::Lost,
         _ => Severity::Broken,
     }

@@ -1,5 +1,6 @@
 //! A GPU with its context.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_int};
 use std::rc::Rc;
 
@@ -8,7 +9,7 @@ use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use crate::backend::cuda::failure::Failure;
 use crate::backend::cuda::libraries::Cuda;
 
-use super::call::done;
+use super::call::{done, opened};
 
 /// A GPU whose primary context is current on this thread, for as long as anything of it is left.
 #[derive(Debug, Clone)]
@@ -19,16 +20,17 @@ struct Context {
     cuda: Cuda,
     device: sys::CUdevice,
     name: String,
+    abandoned: Cell<bool>,
 }
 
 impl Gpu {
     /// How many GPUs the driver shows; `CUDA_VISIBLE_DEVICES` hides some.
     pub(in crate::backend::cuda) fn count(_cuda: &Cuda) -> Result<usize, Failure> {
         // SAFETY: the flags must be 0; may be called more than once. A `Cuda` shows that all functions are there.
-        done("cuInit", unsafe { sys::cuInit(0) })?;
+        opened("cuInit", unsafe { sys::cuInit(0) })?;
         let mut count = 0;
         // SAFETY: it writes one int.
-        done("cuDeviceGetCount", unsafe { sys::cuDeviceGetCount(&raw mut count) })?;
+        opened("cuDeviceGetCount", unsafe { sys::cuDeviceGetCount(&raw mut count) })?;
         Ok(usize::try_from(count).unwrap_or(0))
     }
 
@@ -37,21 +39,31 @@ impl Gpu {
         let mut device = 0;
         let number = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
         // SAFETY: the driver is initialised by `count`; it writes one int.
-        done("cuDeviceGet", unsafe { sys::cuDeviceGet(&raw mut device, number) })?;
+        opened("cuDeviceGet", unsafe { sys::cuDeviceGet(&raw mut device, number) })?;
         let name = name(device)?;
         let mut context = std::ptr::null_mut();
         // SAFETY: `device` is the driver's own; it writes one handle, released in `Context::drop`.
         let code = unsafe { sys::cuDevicePrimaryCtxRetain(&raw mut context, device) };
-        done("cuDevicePrimaryCtxRetain", code)?;
-        let opened = Self(Rc::new(Context { cuda: cuda.clone(), device, name }));
-        // SAFETY: the context was retained above and lives as long as `opened`.
-        done("cuCtxSetCurrent", unsafe { sys::cuCtxSetCurrent(context) })?;
-        Ok(opened)
+        opened("cuDevicePrimaryCtxRetain", code)?;
+        let gpu = Self(Rc::new(Context { cuda: cuda.clone(), device, name, abandoned: Cell::new(false) }));
+        // SAFETY: the context was retained above and lives as long as `gpu`.
+        opened("cuCtxSetCurrent", unsafe { sys::cuCtxSetCurrent(context) })?;
+        Ok(gpu)
     }
 
     /// The libraries that everything on this GPU calls.
     pub(in crate::backend::cuda) fn cuda(&self) -> &Cuda {
         &self.0.cuda
+    }
+
+    /// Leaves everything on it as it is from now on, because it hangs: releasing would wait for ever.
+    pub(in crate::backend::cuda) fn abandon(&self) {
+        self.0.abandoned.set(true);
+    }
+
+    /// Whether it hangs, so that nothing of it is released any more.
+    pub(in crate::backend::cuda) fn is_abandoned(&self) -> bool {
+        self.0.abandoned.get()
     }
 
     /// Its name as the driver gives it.
@@ -100,13 +112,16 @@ fn name(device: sys::CUdevice) -> Result<String, Failure> {
     let mut text = [0_u8; 256];
     // SAFETY: it writes at most as many bytes as it is told, with a zero at the end.
     let code = unsafe { sys::cuDeviceGetName(text.as_mut_ptr().cast(), 255, device) };
-    done("cuDeviceGetName", code)?;
+    opened("cuDeviceGetName", code)?;
     let text = CStr::from_bytes_until_nul(&text).unwrap_or_default();
     Ok(text.to_string_lossy().into_owned())
 }
 
 impl Drop for Context {
     fn drop(&mut self) {
+        if self.abandoned.get() {
+            return;
+        }
         // SAFETY: retained once in `open`. Nothing can be done about a failure: the context dies with the process.
         let _ = unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device) };
     }

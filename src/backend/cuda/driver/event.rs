@@ -14,7 +14,7 @@ use super::stream::Stream;
 pub(in crate::backend::cuda) struct Event {
     event: sys::CUevent,
     elapsed_time: ElapsedTime,
-    _gpu: Gpu,
+    gpu: Gpu,
 }
 
 /// The first version of this function, which cudarc does not bind for CUDA 13: the second needs a driver of 12.8.
@@ -29,7 +29,7 @@ impl Event {
         let flags = sys::CUevent_flags::CU_EVENT_DEFAULT as u32;
         // SAFETY: the context is current; it writes one handle, destroyed in `drop`.
         done("cuEventCreate", unsafe { sys::cuEventCreate(&raw mut event, flags) })?;
-        Ok(Self { event, elapsed_time, _gpu: gpu.clone() })
+        Ok(Self { event, elapsed_time, gpu: gpu.clone() })
     }
 
     /// Puts the point behind everything queued so far.
@@ -65,6 +65,9 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
+        if self.gpu.is_abandoned() {
+            return;
+        }
         // SAFETY: created in `new`; it may be destroyed before it is passed (cuEventDestroy).
         let _ = unsafe { sys::cuEventDestroy_v2(self.event) };
     }

@@ -14,7 +14,7 @@ use super::stream::Stream;
 pub(in crate::backend::cuda) struct Memory {
     address: sys::CUdeviceptr,
     bytes: usize,
-    _gpu: Gpu,
+    gpu: Gpu,
 }
 
 impl Memory {
@@ -25,7 +25,7 @@ impl Memory {
             // SAFETY: the context is current; it writes one address, freed in `drop`.
             done("cuMemAlloc_v2", unsafe { sys::cuMemAlloc_v2(&raw mut address, bytes) })?;
         }
-        Ok(Self { address, bytes, _gpu: gpu.clone() })
+        Ok(Self { address, bytes, gpu: gpu.clone() })
     }
 
     /// Takes memory and fills it.
@@ -85,7 +85,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if self.address != 0 {
+        if self.address != 0 && !self.gpu.is_abandoned() {
             // SAFETY: taken in `take` and freed once. A lost context has nothing left to free.
             let _ = unsafe { sys::cuMemFree_v2(self.address) };
         }

@@ -18,7 +18,7 @@ pub(in crate::backend::cuda) struct Module(Rc<Loaded>);
 #[derive(Debug)]
 struct Loaded {
     module: sys::CUmodule,
-    _gpu: Gpu,
+    gpu: Gpu,
 }
 
 /// A kernel.
@@ -35,7 +35,7 @@ impl Module {
         // SAFETY: the context is current; NVRTC made the image, whose format says its own length.
         let code = unsafe { sys::cuModuleLoadData(&raw mut module, image.as_ptr().cast()) };
         done("cuModuleLoadData", code)?;
-        Ok(Self(Rc::new(Loaded { module, _gpu: gpu.clone() })))
+        Ok(Self(Rc::new(Loaded { module, gpu: gpu.clone() })))
     }
 
     /// A kernel by its name.
@@ -83,6 +83,9 @@ impl Function {
 
 impl Drop for Loaded {
     fn drop(&mut self) {
+        if self.gpu.is_abandoned() {
+            return;
+        }
         // SAFETY: loaded once, unloaded once, after the last function of it is gone.
         let _ = unsafe { sys::cuModuleUnload(self.module) };
     }

@@ -77,6 +77,9 @@ impl Stream {
 
 impl Drop for Queue {
     fn drop(&mut self) {
+        if self.gpu.is_abandoned() {
+            return;
+        }
         // SAFETY: created in `new`; "the resources are released when the device has completed all work" (cuStreamDestroy).
         let _ = unsafe { sys::cuStreamDestroy_v2(self.stream) };
     }

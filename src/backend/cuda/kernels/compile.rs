@@ -53,7 +53,7 @@ impl Code {
 
 /// What to compile for, by compute capability times ten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target {
+pub(super) enum Target {
     /// Machine code of this device.
     Machine(u32),
     /// PTX of the newest instructions that the device has and NVRTC knows.
@@ -89,7 +89,7 @@ pub(in crate::backend::cuda) fn compile(
     capability: (u32, u32),
 ) -> Result<Code, CompileError> {
     let known =
-        architectures(nvrtc).map_err(|error| CompileError::NoArchitectures { status: error.to_string() })?;
+        architectures(nvrtc).map_err(|error| CompileError::NoArchitectures { status: name(error) })?;
     let Some(target) = Target::choose(&known, capability.0 * 10 + capability.1) else {
         let oldest = known.iter().min().copied().unwrap_or_default();
         return Err(CompileError::TooOld {
@@ -101,16 +101,16 @@ pub(in crate::backend::cuda) fn compile(
         family,
         precision,
         architecture: target.name(),
-        status: failure.status.to_string(),
+        status: name(failure.status),
         log: failure.log,
     })
 }
 
 /// What NVRTC said, and its log.
 #[derive(Debug)]
-struct Failure {
-    status: NvrtcError,
-    log: String,
+pub(super) struct Failure {
+    pub(super) status: NvrtcError,
+    pub(super) log: String,
 }
 
 impl From<NvrtcError> for Failure {
@@ -120,7 +120,7 @@ impl From<NvrtcError> for Failure {
 }
 
 /// Compiles a text under a file's name.
-fn build(_: Nvrtc, file: &str, text: &str, target: Target) -> Result<Code, Failure> {
+pub(super) fn build(_: Nvrtc, file: &str, text: &str, target: Target) -> Result<Code, Failure> {
     let text = CString::new(text).expect("the sources have no NUL");
     let file = CString::new(file).expect("the names have no NUL");
     // `text` and `file` outlive the program, which may refer to them.
@@ -168,6 +168,11 @@ impl Drop for Program {
         // SAFETY: the program is live, and nothing uses it after this. There is nothing to do about a failure.
         let _ = unsafe { result::destroy_program(self.0) };
     }
+}
+
+/// The status as NVRTC's manual names it.
+pub(super) fn name(status: NvrtcError) -> String {
+    format!("{:?}", status.0)
 }
 
 fn bytes_of(text: Vec<c_char>) -> Vec<u8> {

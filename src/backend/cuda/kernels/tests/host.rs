@@ -12,6 +12,7 @@ use crate::plan::Precision;
 
 use super::super::{Family, Launch, source};
 use super::cuda_shim;
+use super::signature::assert_fits;
 
 /// Bytes on each side of a buffer.
 const GUARD: usize = 256;
@@ -94,6 +95,7 @@ fn load(build: Build) -> &'static Library {
 
 /// Runs a launch to its end.
 pub(super) fn run(launch: &Launch, precision: Precision, wide: bool) {
+    assert_fits(launch, &source(launch.family, precision));
     let library = load(Build { family: launch.family, precision, wide });
     // SAFETY: the shim exports the function with this signature for each kernel.
     let run = unsafe { library.get::<Run>(format!("shim_run_{}\0", launch.kernel).as_bytes()) };

@@ -15,4 +15,5 @@ mod limits;
 mod movement;
 mod number;
 mod nvrtc;
+mod signature;
 mod special;
