@@ -209,15 +209,7 @@ impl<'a> Rig<'a> {
             Load::Pass => Some(Task::Pass),
             Load::Idle => None,
         };
-<<<<<<< HEAD
-        // What an attempt left that failed.
-        if let Some(mut queue) = self.queue.take() {
-            queue.drain(self.executor, self.clock, self.stop)?;
-        }
         let unit = task.map_or(Ok(1), |task| self.executor.ready(task, self.clock))?.max(1);
-=======
-        let unit = task.map_or(Ok(1), |task| self.executor.ready(task))?.max(1);
->>>>>>> h-async
         if self.executor.queues() {
             self.queue = task.map(|task| Queue::new(task, unit));
             return self.settle_queue(settle).map(|()| unit);
