@@ -7,7 +7,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is its result")]
 
-#[path = "../tests/cuda_conformance/mod.rs"]
+#[path = "../tests/cuda_conformance/suite.rs"]
 mod cuda_conformance;
 
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ mod accuracy;
 mod architecture;
 mod cli;
 mod conformance;
+mod cuda_conformance;
 mod cuda_emulator;
 mod cuda_libraries;
 mod cuda_profile;

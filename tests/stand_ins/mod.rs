@@ -91,16 +91,21 @@ pub(crate) fn nvml_library() -> &'static Path {
 
 /// The file of a stand-in, which is an example in `Cargo.toml`.
 pub(crate) fn example(name: &str) -> PathBuf {
+    example_file(name, &format!("lib{name}.so"))
+}
+
+/// The file that cargo makes of an example.
+pub(crate) fn example_file(name: &str, file: &str) -> PathBuf {
     static KNOWN: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
     // Held while it is built, so that nobody builds it twice.
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(library) = known.get(name) {
+    if let Some(library) = known.get(file) {
         return library.clone();
     }
     // TARGET/PROFILE/deps/all-0123456789abcdef
     let tests = std::env::current_exe().unwrap();
     let of_profile = tests.ancestors().nth(2).unwrap();
-    let library = of_profile.join(format!("examples/lib{name}.so"));
+    let library = of_profile.join("examples").join(file);
     // Cargo builds it beside the tests, unless it was asked for these tests only.
     let written = |path: &Path| path.metadata().and_then(|data| data.modified());
     let old = match (written(&library), written(&tests)) {
@@ -110,7 +115,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
     if old {
         build(of_profile, name);
     }
-    known.insert(name.to_string(), library.clone());
+    known.insert(file.to_string(), library.clone());
     library
 }
 

@@ -1,6 +1,8 @@
 //! Descriptors of the graph interface: attributes by name and type, sealed before use.
 
+use std::cell::RefCell;
 use std::ffi::c_void;
+use std::rc::Rc;
 
 use cudarc::cudnn::sys::{
     self, cudnnBackendAttributeName_t as Name, cudnnBackendAttributeType_t as Type,
@@ -11,10 +13,16 @@ use crate::backend::cuda::failure::Failure;
 
 use super::call::done;
 
-/// A descriptor, destroyed when dropped. A descriptor that it was given is copied or counted by the library: it may go
-/// first.
+/// A descriptor, destroyed when the last copy is dropped. It holds those that it was given or was taken from: the manual
+/// does not say that the library copies them.
+#[derive(Debug, Clone)]
+pub(super) struct Descriptor(Rc<Owned>);
+
 #[derive(Debug)]
-pub(super) struct Descriptor(sys::cudnnBackendDescriptor_t);
+struct Owned {
+    descriptor: sys::cudnnBackendDescriptor_t,
+    held: RefCell<Vec<Descriptor>>,
+}
 
 /// A type whose values an attribute has.
 pub(super) trait Attribute: Copy {
@@ -65,11 +73,11 @@ impl Descriptor {
         // SAFETY: it writes one handle, destroyed in `drop`; whoever calls holds the library's handle.
         let status = unsafe { sys::cudnnBackendCreateDescriptor(kind, &raw mut descriptor) };
         done("cudnnBackendCreateDescriptor", status)?;
-        Ok(Self(descriptor))
+        Ok(Self(Rc::new(Owned { descriptor, held: RefCell::default() })))
     }
 
     pub(super) fn raw(&self) -> sys::cudnnBackendDescriptor_t {
-        self.0
+        self.0.descriptor
     }
 
     pub(super) fn set<T: Attribute>(&self, name: Name, values: &[T]) -> Result<(), Failure> {
@@ -77,20 +85,21 @@ impl Descriptor {
     }
 
     pub(super) fn set_descriptors(&self, name: Name, values: &[&Self]) -> Result<(), Failure> {
-        let handles: Vec<_> = values.iter().map(|value| value.0).collect();
+        let handles: Vec<_> = values.iter().map(|value| value.raw()).collect();
+        self.0.held.borrow_mut().extend(values.iter().map(|&value| value.clone()));
         self.set_raw(name, Type::CUDNN_TYPE_BACKEND_DESCRIPTOR, handles.len(), handles.as_ptr().cast())
     }
 
     fn set_raw(&self, name: Name, kind: Type, count: usize, values: *const c_void) -> Result<(), Failure> {
         // SAFETY: the descriptor lives; there are `count` values of this type, which the library copies.
-        let status = unsafe { sys::cudnnBackendSetAttribute(self.0, name, kind, long(count), values) };
+        let status = unsafe { sys::cudnnBackendSetAttribute(self.raw(), name, kind, long(count), values) };
         done("cudnnBackendSetAttribute", status)
     }
 
     /// Checks the attributes; they cannot be changed any more.
     pub(super) fn finalize(self) -> Result<Self, Failure> {
         // SAFETY: the descriptor lives.
-        done("cudnnBackendFinalize", unsafe { sys::cudnnBackendFinalize(self.0) })?;
+        done("cudnnBackendFinalize", unsafe { sys::cudnnBackendFinalize(self.raw()) })?;
         Ok(self)
     }
 
@@ -111,10 +120,11 @@ impl Descriptor {
     /// Descriptors that an attribute consists of, `most` at most. They are made empty here, and the library fills them.
     pub(super) fn get_descriptors(&self, name: Name, kind: Kind, most: usize) -> Result<Vec<Self>, Failure> {
         let mut found = (0..most).map(|_| Self::new(kind)).collect::<Result<Vec<_>, _>>()?;
-        let mut handles: Vec<_> = found.iter().map(|descriptor| descriptor.0).collect();
+        let mut handles: Vec<_> = found.iter().map(Self::raw).collect();
         let places = handles.as_mut_ptr().cast();
         let count = self.get_raw(name, Type::CUDNN_TYPE_BACKEND_DESCRIPTOR, most, places)?;
         found.truncate(count);
+        found.iter().for_each(|descriptor| descriptor.0.held.borrow_mut().push(self.clone()));
         Ok(found)
     }
 
@@ -126,16 +136,17 @@ impl Descriptor {
     fn get_raw(&self, name: Name, kind: Type, most: usize, places: *mut c_void) -> Result<usize, Failure> {
         let mut count = 0;
         // SAFETY: the descriptor lives; there are places for `most` values of this type.
-        let status =
-            unsafe { sys::cudnnBackendGetAttribute(self.0, name, kind, long(most), &raw mut count, places) };
+        let status = unsafe {
+            sys::cudnnBackendGetAttribute(self.raw(), name, kind, long(most), &raw mut count, places)
+        };
         done("cudnnBackendGetAttribute", status)?;
         Ok(usize::try_from(count).unwrap_or(0))
     }
 }
 
-impl Drop for Descriptor {
+impl Drop for Owned {
     fn drop(&mut self) {
-        // SAFETY: created in `new` and destroyed once.
-        let _ = unsafe { sys::cudnnBackendDestroyDescriptor(self.0) };
+        // SAFETY: created in `new` and destroyed once, before those that it holds.
+        let _ = unsafe { sys::cudnnBackendDestroyDescriptor(self.descriptor) };
     }
 }

@@ -247,7 +247,9 @@ impl ActivationDescriptor {
     pub(in crate::backend::cuda) fn identity() -> Result<Self, Failure> {
         let identity = Self::create()?;
         let mode = sys::cudnnActivationMode_t::CUDNN_ACTIVATION_IDENTITY;
-        let nan = sys::cudnnNanPropagation_t::CUDNN_PROPAGATE_NAN;
+        // With another value the fused convolution is not supported (cudnn_cnn Library,
+        // `cudnnConvolutionBiasActivationForward`); this mode lets NaN through all the same.
+        let nan = sys::cudnnNanPropagation_t::CUDNN_NOT_PROPAGATE_NAN;
         // SAFETY: the descriptor lives; the coefficient is of no meaning for this mode.
         let status = unsafe { sys::cudnnSetActivationDescriptor(identity.0, mode, nan, 0.0) };
         done("cudnnSetActivationDescriptor", status)?;

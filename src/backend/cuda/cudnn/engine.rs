@@ -59,10 +59,7 @@ impl Engine {
         let engines = configuration.get_descriptors(Name::CUDNN_ATTR_ENGINECFG_ENGINE, kind, 1)?;
         let missing = || Failure::refused("cudnnBackendGetAttribute", "a configuration without an engine");
         let engine = engines.first().ok_or_else(missing)?;
-        let notes = engine.get::<Note>(
-            Name::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
-            Numerical::CUDNN_NUMERICAL_NOTE_TYPE_COUNT as usize,
-        )?;
+        let notes = engine.get::<Note>(Name::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, MOST)?;
         if !notes.iter().all(|note| allows(parts.precision, note.0)) {
             return Ok(None);
         }

@@ -16,30 +16,20 @@ pub(super) const DRIVER: &[&str] = &[
     "cuDeviceGetUuid_v2",
     "cuDevicePrimaryCtxRelease_v2",
     "cuDevicePrimaryCtxRetain",
-    "cuDeviceTotalMem_v2",
-    "cuCtxGetCurrent",
     "cuCtxSetCurrent",
-    "cuCtxSynchronize",
     // Memory.
-    "cuMemAllocAsync",
     "cuMemAlloc_v2",
-    "cuMemFreeAsync",
-    "cuMemFreeHost",
     "cuMemFree_v2",
     "cuMemGetInfo_v2",
-    "cuMemHostAlloc",
     "cuMemcpyDtoDAsync_v2",
     "cuMemcpyDtoHAsync_v2",
     "cuMemcpyHtoDAsync_v2",
-    "cuMemsetD8Async",
     // Streams and events.
     "cuStreamBeginCapture_v2",
     "cuStreamCreate",
     "cuStreamDestroy_v2",
     "cuStreamEndCapture",
-    "cuStreamIsCapturing",
     "cuStreamSynchronize",
-    "cuStreamWaitEvent",
     "cuEventCreate",
     "cuEventDestroy_v2",
     "cuEventElapsedTime",
@@ -50,13 +40,8 @@ pub(super) const DRIVER: &[&str] = &[
     "cuModuleGetFunction",
     "cuModuleLoadData",
     "cuModuleUnload",
-    "cuFuncGetAttribute",
-    "cuFuncSetAttribute",
     "cuLaunchKernel",
-    "cuOccupancyMaxActiveBlocksPerMultiprocessor",
     // Graphs: a window replays one, and its nodes name the kernels of a layer.
-    "cuGraphAddChildGraphNode",
-    "cuGraphCreate",
     "cuGraphDestroy",
     "cuGraphExecDestroy",
     "cuGraphGetNodes",
@@ -73,7 +58,6 @@ pub(super) const CUBLASLT: &[&str] = &[
     "cublasLtGetCudartVersion",
     "cublasLtGetProperty",
     "cublasLtGetStatusString",
-    "cublasLtGetVersion",
     "cublasLtMatmul",
     "cublasLtMatmulAlgoConfigGetAttribute",
     "cublasLtMatmulAlgoGetHeuristic",
@@ -85,23 +69,10 @@ pub(super) const CUBLASLT: &[&str] = &[
     "cublasLtMatmulPreferenceSetAttribute",
     "cublasLtMatrixLayoutCreate",
     "cublasLtMatrixLayoutDestroy",
-    "cublasLtMatrixLayoutSetAttribute",
 ];
 
-pub(super) const CUBLAS: &[&str] = &[
-    "cublasCreate_v2",
-    "cublasDestroy_v2",
-    "cublasGemmEx",
-    "cublasGemmStridedBatchedEx",
-    "cublasGetCudartVersion",
-    "cublasGetProperty",
-    "cublasGetStatusString",
-    "cublasGetVersion_v2",
-    "cublasSetMathMode",
-    "cublasSetStream_v2",
-    "cublasSetWorkspace_v2",
-    "cublasSgemm_v2",
-];
+/// cuDNN alone calls it; what is asked here is whether it fits the others.
+pub(super) const CUBLAS: &[&str] = &["cublasGetCudartVersion", "cublasGetProperty"];
 
 pub(super) const NVRTC: &[&str] = &[
     "nvrtcCompileProgram",
@@ -126,7 +97,6 @@ pub(super) const CUDNN: &[&str] = &[
     "cudnnGetCudartVersion",
     "cudnnGetErrorString",
     "cudnnGetProperty",
-    "cudnnGetVersion",
     // Loads a part and compares its version; without a device.
     "cudnnCnnVersionCheck",
     "cudnnGraphVersionCheck",
@@ -158,23 +128,15 @@ pub(super) const CUDNN: &[&str] = &[
     "cudnnSetConvolutionGroupCount",
     "cudnnSetConvolutionMathType",
     "cudnnSetConvolution2dDescriptor",
-    "cudnnSetConvolutionNdDescriptor",
     "cudnnSetFilter4dDescriptor",
-    "cudnnSetFilterNdDescriptor",
     "cudnnSetLRNDescriptor",
     "cudnnSetOpTensorDescriptor",
     "cudnnSetPooling2dDescriptor",
-    "cudnnSetPoolingNdDescriptor",
-    "cudnnSetTensor4dDescriptor",
     "cudnnSetTensor4dDescriptorEx",
-    "cudnnSetTensorNdDescriptor",
     // Forward computation.
-    "cudnnActivationForward",
-    "cudnnAddTensor",
     "cudnnBatchNormalizationForwardInference",
     "cudnnConvolutionBiasActivationForward",
     "cudnnConvolutionForward",
-    "cudnnFindConvolutionForwardAlgorithmEx",
     "cudnnGetConvolutionForwardAlgorithmMaxCount",
     "cudnnGetConvolutionForwardAlgorithm_v7",
     "cudnnGetConvolutionForwardWorkspaceSize",
@@ -186,12 +148,82 @@ pub(super) const CUDNN: &[&str] = &[
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
+
+    /// What `cudarc::nvrtc::result` calls for us.
+    const BY_CUDARC: [&str; 7] = [
+        "nvrtcCreateProgram",
+        "nvrtcDestroyProgram",
+        "nvrtcGetErrorString",
+        "nvrtcGetPTX",
+        "nvrtcGetPTXSize",
+        "nvrtcGetProgramLog",
+        "nvrtcGetProgramLogSize",
+    ];
+    /// What is called only after the driver was asked whether it has it.
+    const ASKED_FOR: [&str; 2] = ["cuFuncGetName", "cuKernelGetName"];
+
+    /// The names of CUDA's functions in the code of this backend, tests and comments left out.
+    fn names_in_code() -> BTreeSet<String> {
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/cuda")];
+        let mut names = BTreeSet::new();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("symbols.rs") {
+                    names_of(&fs::read_to_string(path).unwrap(), &mut names);
+                }
+            }
+        }
+        names
+    }
+
+    fn names_of(text: &str, names: &mut BTreeSet<String>) {
+        let shipped = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        for line in shipped.lines() {
+            let code = line.split("//").next().unwrap_or_default();
+            let words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+            names.extend(words.filter(|word| is_function(word)).map(str::to_string));
+        }
+    }
+
+    /// `cudnnCreate`, not `cudnnHandle_t` or `custom`.
+    fn is_function(word: &str) -> bool {
+        let begins = |start: &str| {
+            word.strip_prefix(start).is_some_and(|rest| rest.chars().next().is_some_and(char::is_uppercase))
+        };
+        let others = ["cuDNN", "cuBLAS", "cuBLASLt", "nvrtcProgram"];
+        ["cu", "cublas", "cublasLt", "cudnn", "nvrtc"].into_iter().any(begins)
+            && !word.ends_with("_t")
+            && !others.contains(&word)
+    }
+
+    /// cudarc panics at the first call of a function that the library lacks; the loader checks only what stands here.
+    #[test]
+    fn every_function_that_is_called_is_checked_when_its_library_is_loaded() {
+        let listed: Vec<&str> = [DRIVER, CUBLASLT, CUBLAS, NVRTC, CUDNN].concat();
+        let names = names_in_code();
+        assert!(names.contains("cudnnConvolutionForward") && names.contains("cuLaunchKernel"), "{names:?}");
+        let unlisted: Vec<&String> = names
+            .iter()
+            .filter(|name| !listed.contains(&name.as_str()) && !ASKED_FOR.contains(&name.as_str()))
+            .collect();
+        assert!(unlisted.is_empty(), "not in symbols.rs: {unlisted:?}");
+        let unused: Vec<&&str> =
+            listed.iter().filter(|name| !names.contains(**name) && !BY_CUDARC.contains(name)).collect();
+        assert!(unused.is_empty(), "in symbols.rs, but nothing calls them: {unused:?}");
+    }
 
     #[test]
     fn no_name_stands_twice() {
         for list in [DRIVER, CUBLASLT, CUBLAS, NVRTC, CUDNN] {
-            let distinct: std::collections::BTreeSet<_> = list.iter().collect();
+            let distinct: BTreeSet<_> = list.iter().collect();
             assert_eq!(distinct.len(), list.len(), "{list:?}");
         }
     }

@@ -37,7 +37,7 @@ pub(super) fn candidates(tools: &Tools, job: &Job<'_>, conv: &Conv) -> Result<Ca
         let rows = job.inputs[0].elements() / features.max(1);
         let (outputs, precision) = (conv.out_channels, job.precision);
         let product = Product { rows, features, outputs, precision, bias: conv.bias };
-        products(tools, job, product, &mut candidates)?;
+        products(tools, job, product, 0, &mut candidates)?;
     }
     // With few channels a group the own kernel is not slower by far, and libraries are slow at times.
     if conv.groups > 1 || candidates.is_empty() {
@@ -182,8 +182,9 @@ impl Seen<'_> {
                 return Ok(candidates);
             }
         };
-        for (algorithm, math) in proposals {
-            if !algorithm.keeps(job.precision) {
+        for (number, &(algorithm, math)) in proposals.iter().enumerate() {
+            // Without tensor cores two proposals may come to the same.
+            if !algorithm.keeps(job.precision) || proposals[..number].contains(&(algorithm, math)) {
                 continue;
             }
             let workspace = match convolution.workspace(algorithm, math) {

@@ -26,7 +26,7 @@ pub(super) fn candidates(tools: &Tools, job: &Job<'_>, linear: &Linear) -> Resul
     let weight = parameter(job, Role::Weight)?;
     let bias = if linear.bias { Some(parameter(job, Role::Bias)?) } else { None };
     let mut candidates = Candidates::default();
-    products(tools, job, product, &mut candidates)?;
+    products(tools, job, product, job.output.shape.len().saturating_sub(1), &mut candidates)?;
     if candidates.is_empty() {
         // The input's order is in the weights.
         let (input, output) = (job.inputs[0].row_major(), job.output.clone());
@@ -41,11 +41,13 @@ pub(super) fn candidates(tools: &Tools, job: &Job<'_>, linear: &Linear) -> Resul
     Ok(candidates)
 }
 
-/// Products by cuBLASLt, with the bias in the epilogue; where it offers none so, with an own kernel for the bias.
+/// Products by cuBLASLt, with the bias in the epilogue; where it offers none so, with an own kernel for the bias along
+/// this axis of the output's items.
 pub(super) fn products(
     tools: &Tools,
     job: &Job<'_>,
     product: Product,
+    axis: usize,
     candidates: &mut Candidates,
 ) -> Result<(), Failure> {
     let weight = parameter(job, Role::Weight)?;
@@ -63,8 +65,6 @@ pub(super) fn products(
     if let (true, Some(place)) = (found.is_empty(), bias) {
         let mut plain = Candidates::default();
         plain.offer_all(operations(Product { bias: false, ..product }))?;
-        // The outputs are the last axis of a row, or the channels of a convolution.
-        let axis = if job.output.channels_last.is_some() { 0 } else { job.output.shape.len() - 1 };
         found.extend(plain.map(|operation| biased(tools, axis, &job.output, place, operation)));
     }
     candidates.extend(found);
