@@ -151,6 +151,13 @@ pub fn rfc3339(unix: Seconds) -> String {
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()
 }
 
+/// The seconds since 1970 of a date and a time as `2023-07-30 17:29:42.595`, taken as UTC; none of other text.
+pub fn unix_seconds(text: &str) -> Option<Seconds> {
+    let time = humantime::parse_rfc3339_weak(text).ok()?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Seconds::new(since.as_secs_f64()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,5 +181,7 @@ mod tests {
     #[test]
     fn a_known_second_has_its_known_name() {
         assert_eq!(rfc3339(Seconds::new(951_782_400.0)), "2000-02-29T00:00:00Z");
+        assert_eq!(unix_seconds("2000-02-29 00:00:00.5"), Some(Seconds::new(951_782_400.5)));
+        assert_eq!(unix_seconds("yesterday"), None);
     }
 }

@@ -9,8 +9,13 @@
 //! Data flows one way. Recording needs hardware; everything after [`trace::Trace`] is pure: same input, same
 //! bytes out. Who may import whom is a table in `tests/architecture.rs`.
 
+// Tests of internals use files that integration tests use too, and those name the crate.
+#[cfg(test)]
+extern crate self as layerjoule;
+
 pub mod attribution;
 pub mod backend;
+pub mod calibration;
 pub mod cli;
 pub mod clock;
 pub mod meter;

@@ -32,6 +32,8 @@ const MAY_IMPORT: &[(&str, Allowed)] = &[
     ("sim", Only(&["units", "stats", "clock", "network", "plan", "trace", "backend", "meter"])),
     ("run", Only(&["units", "stats", "clock", "network", "plan", "backend", "meter", "trace"])),
     ("attribution", Only(&["units", "stats", "network", "trace"])),
+    // The clock's reading of dates in foreign logs.
+    ("calibration", Only(&["units", "stats", "clock", "trace"])),
     // The power picture lays out the instants of a trace's spans.
     ("report", Only(&["units", "stats", "clock", "network", "trace", "attribution"])),
     ("gate", Only(&["units", "stats", "report"])),

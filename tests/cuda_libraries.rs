@@ -12,7 +12,7 @@ use layerjoule::backend::cuda::libraries::LibraryKind;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::program::{layerjoule, lenet};
+use crate::support::program::layerjoule;
 use stand_in::{StandIn, cuda_13, empty_library, parts};
 
 /// The program with nothing of this machine's CUDA: what lies in `folder` comes first, under every name.
@@ -51,7 +51,7 @@ fn unfit(folder: &Path, name: &str) -> String {
 }
 
 #[test]
-fn a_whole_installation_is_listed_and_the_backend_is_what_lacks() {
+fn a_whole_installation_is_listed_with_its_gpus() {
     let dir = TempDir::new().unwrap();
     cuda_13(dir.path());
     let value: Value = serde_json::from_str(&doctor(dir.path(), "json")).unwrap();
@@ -66,14 +66,9 @@ fn a_whole_installation_is_listed_and_the_backend_is_what_lacks() {
     assert!(of("path").iter().all(|path| Path::new(path).starts_with(dir.path())), "{value:#}");
     let cuda = &value["devices"][1];
     assert_eq!((&cuda["kind"], &cuda["gpus"][0]), (&"cuda".into(), &"G".into()), "{cuda}");
-    assert!(cuda["reason"].as_str().unwrap().contains("no GPU backend"), "{cuda}");
-
-    let network = lenet(dir.path());
-    let mut command = program(dir.path());
-    command.arg("profile").arg(network).args(["--device", "cuda", "--cuda-path"]).arg(dir.path());
-    let assert = command.assert().code(3);
-    let text = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-    assert!(text.contains("no GPU backend"), "{text}");
+    assert_eq!((&cuda["works"], &cuda["reason"]), (&true.into(), &Value::Null), "{cuda}");
+    let text = doctor(dir.path(), "table");
+    assert!(text.contains("  cuda: works\n      cuda:0   G\n"), "{text}");
 }
 
 #[test]

@@ -178,7 +178,7 @@ fn a_boards_condition_is_what_its_parameters_say() {
     let settings = gpu.settings();
     assert_eq!((settings.mig, settings.persistence, settings.ecc), (Some(false), Some(true), None));
     assert!(gpu.library().is_stand_in() && settings.driver.unwrap().contains("580.95.05"));
-    assert_eq!(gpu.other_processes(), Some(Vec::new()));
+    assert_eq!(gpu.other_processes(false), Some(Vec::new()));
     let samples = gpu.power_samples(None).unwrap();
     let last = samples[samples.len() - 1];
     assert!(samples.windows(2).all(|pair| pair[0].unix < pair[1].unix));

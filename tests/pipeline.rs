@@ -8,7 +8,7 @@ use layerjoule::clock::{Clock, Instant, ManualClock};
 use layerjoule::meter::{Meter, ReadError, powercap_meters};
 use layerjoule::report::{RunReport, Status, run_report};
 use layerjoule::run::{Recording, Schedule, Session, Surroundings, SystemProbe, record};
-use layerjoule::stats::Rng;
+use layerjoule::stats::{Rng, fingerprint};
 use layerjoule::trace::{MeterRecord, Sample, Span, SpanKind, Trace, TraceWriter, Warning, read_trace};
 use layerjoule::units::{Joules, Seconds};
 
@@ -202,6 +202,25 @@ fn an_interrupted_run_keeps_its_windows_and_goes_on() {
     assert!(!report.warnings.iter().any(|w| w.code == "incomplete"));
 }
 
+/// The windows of traces as versions before queueing devices wrote them: what is measured on a device that works
+/// while it is called may not change by a byte.
+#[test]
+fn windows_on_a_device_that_does_not_queue_are_what_they_always_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let windows_of = |period: f64| {
+        let path = dir.path().join(format!("{period}.jsonl"));
+        let recording = Rig::new(period, 3).record(&path, None, usize::MAX, |_, watts| watts);
+        assert!(recording.error.is_none(), "{:?}", recording.error);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let windows: Vec<&str> = text.lines().filter(|line| line.starts_with("{\"window\"")).collect();
+        assert_eq!(windows.len(), 4 + 1 + 3 * 5);
+        fingerprint(&windows.join("\n"))
+    };
+    // Written by the version at 375a391.
+    let then = [8_783_584_299_647_745_568, 11_626_873_831_309_946_200, 17_465_889_793_421_008_920];
+    assert_eq!([0.001, 0.02, 0.1].map(windows_of), then);
+}
+
 #[test]
 fn work_at_idle_power_has_an_energy_but_none_above_idle() {
     let dir = tempfile::tempdir().unwrap();
@@ -368,7 +387,7 @@ fn with_side_counter(period: f64, stops: usize) -> Trace {
             round,
             start: at(start),
             end: at(start + 1.0),
-            executions: 100,
+            executions: 100.0,
             edge_s: Seconds::new(1e-6),
         };
         trace.spans.push(span);

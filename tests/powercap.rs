@@ -265,7 +265,7 @@ fn injected_per_execution(trace: &layerjoule::trace::Trace, signature: usize, in
         .filter(|s| s.kind == SpanKind::Replay(signature))
         .map(|s| {
             let at = |i: layerjoule::clock::Instant| injector.energy(origin + i.since_origin().value());
-            (at(s.end) - at(s.start)) / s.executions as f64
+            (at(s.end) - at(s.start)) / s.executions
         })
         .collect();
     energies.iter().sum::<f64>() / energies.len() as f64

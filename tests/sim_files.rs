@@ -122,6 +122,18 @@ fn rapl_counts_in_powers_of_two_and_wraps_after_32_bits() {
 }
 
 #[test]
+fn boards_queue_work_and_processors_do_not_and_files_that_do_not_say_are_of_devices_that_do_not() {
+    for name in PRESETS {
+        assert_eq!(preset(name).speed.queues, *name != "rapl-server", "{name}");
+        let text = preset(name).to_toml();
+        let silent: String =
+            text.lines().filter(|line| !line.starts_with("queues")).map(|l| format!("{l}\n")).collect();
+        assert!(silent.len() < text.len());
+        assert!(!DeviceParameters::parse("x", &silent).unwrap().speed.queues);
+    }
+}
+
+#[test]
 fn the_ideal_device_has_no_artefact() {
     let device = preset("ideal");
     let (speed, power, clock) = (&device.speed, &device.power, &device.clock);

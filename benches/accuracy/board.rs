@@ -1,6 +1,6 @@
 //! A simulated device as a tool drives a GPU: launches, waits, sleeps, reads.
 
-use layerjoule::backend::{Backend as _, Executor, Task, Tensors};
+use layerjoule::backend::{Backend as _, CacheUse, Executor, Task, Tensors};
 use layerjoule::clock::Clock as _;
 use layerjoule::sim::{DeviceParameters, SensorKind, SimDevice};
 use layerjoule::stats::Estimate;
@@ -92,9 +92,13 @@ pub(crate) struct Board<'a> {
 impl<'a> Board<'a> {
     /// A cold board.
     pub(crate) fn new(subject: &'a Subject, seed: u64) -> Result<Self, String> {
-        let device = SimDevice::new(&subject.device, seed);
+        // Tools that look while a kernel runs are modelled by bursts with glances between them, which cost the device
+        // nothing: so the work of a burst is done when its call returns.
+        let mut synchronous = subject.device.clone();
+        synchronous.speed.queues = false;
+        let device = SimDevice::new(&synchronous, seed);
         let executor = device
-            .backend()
+            .backend(CacheUse::Hot)
             .prepare(&subject.network, &subject.plan, &Tensors::none())
             .map_err(|error| error.to_string())?;
         let counter = subject.sensors(SensorKind::Energy).next().map(|(sensor, parameters)| Counter {

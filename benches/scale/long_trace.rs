@@ -82,7 +82,7 @@ fn windows(mut window: impl FnMut(&Span, &Samples)) {
         }
         let (start, end) = (instant(0), instant(PRIMARY - 1));
         energy += watts * (end - start).value();
-        let executions = ((end - start).value() * 1e3).round() as u64;
+        let executions = ((end - start).value() * 1e3).round();
         let round = at / kinds.len();
         window(&Span { kind, round, start, end, executions, edge_s: Seconds::ZERO }, &samples);
     }
@@ -96,6 +96,8 @@ fn header() -> Header {
         kind: "conv".to_string(),
         signature: Some(signature),
         algorithm: None,
+        workspace_bytes: None,
+        kernels: Vec::new(),
         output: vec![1],
         flops: 1000,
         flops_elementwise: 0,
@@ -142,6 +144,7 @@ fn header() -> Header {
             cudnn: None,
             precision: "f32".to_string(),
             layout: "nchw".to_string(),
+            cache: None,
             engine: "none".to_string(),
             threads: 1,
         },

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use layerjoule::network;
 use layerjoule::plan::{Plan, PlanOptions};
-use layerjoule::profile::{layer_records, network_record};
+use layerjoule::profile::{Computed, layer_records, network_record};
 
 const LAYERS: usize = 10_000;
 const HEAD: &str = "name = \"large\"\ninput = [16, 8, 8]\n";
@@ -19,7 +19,7 @@ fn case(text: String) -> Box<dyn FnMut()> {
         let network = network::read(&path, &[]).expect("the definition is sound");
         let plan = Plan::new(&network, &PlanOptions::default()).expect("the network can be planned");
         let record = network_record(&network, plan.batch);
-        let layers = layer_records(&network, &plan, |_| None);
+        let layers = layer_records(&network, &plan, |_| Computed::default());
         assert!(layers.len() >= LAYERS && record.flops > 0, "{} layers", layers.len());
     })
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use layerjoule::backend::{Backend, Executor, Task, Tensors, WeightOptions};
+use layerjoule::clock::MonotonicClock;
 use layerjoule::network::{Definition, INPUT, LayerDefinition, LayerKind, Network, Origin, shape_text};
 use layerjoule::plan::{Layout, Plan, PlanOptions, Precision};
 use serde_json::{Value, json};
@@ -127,7 +128,7 @@ const STEP: usize = 0;
 
 impl Running {
     fn new(mut executor: Box<dyn Executor>) -> anyhow::Result<Self> {
-        let at_once = executor.ready(Task::Step(STEP))?;
+        let at_once = executor.ready(Task::Step(STEP), &MonotonicClock::start())?;
         Ok(Self { executor, at_once })
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use layerjoule::backend::Backend;
 use layerjoule::backend::cpu::CpuBackend;
-use layerjoule::backend::cuda::{Libraries, Search};
+use layerjoule::backend::cuda::{CudaBackend, CudaOptions, Libraries, Search};
 use layerjoule::plan::{Layout, Precision};
 
 /// Which device runs the layers.
@@ -44,8 +44,8 @@ impl DeviceArguments {
 
 /// The one place where these programs open a GPU.
 fn cuda(ordinal: usize, path: Option<&Path>) -> anyhow::Result<Box<dyn Backend>> {
-    let _leave_to_call = Libraries::load(&Search::here(path)?).cuda()?;
-    bail!("--device cuda:{ordinal}: this version has no GPU backend; use --device cpu")
+    let cuda = Libraries::load(&Search::here(path)?).cuda()?;
+    Ok(Box::new(CudaBackend::open(&cuda, &CudaOptions { ordinal, ..CudaOptions::default() })?))
 }
 
 /// Reads the name of a precision.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use layerjoule::network::{Network, TensorRef, parse};
 use layerjoule::plan::{Plan, PlanOptions};
-use layerjoule::profile::{layer_records, network_record};
+use layerjoule::profile::{Computed, layer_records, network_record};
 use layerjoule::report::unmeasured_rows;
 
 use super::check_message;
@@ -67,7 +67,7 @@ fn check_network(network: &Network) {
 }
 
 fn check_plan(network: &Network, plan: &Plan) {
-    let records = layer_records(network, plan, |_| None);
+    let records = layer_records(network, plan, |_| Computed::default());
     let signatures: Vec<String> = plan.signatures.iter().map(|s| s.text.clone()).collect();
     assert_eq!(unmeasured_rows(&records, &signatures).len(), network.layers.len());
     assert!(plan.buffer_bytes() > 0);

@@ -80,7 +80,7 @@ mod tests {
         let of = |value, std_error| Some(Uncertain { value, std_error, dof: 4.0 });
         SignatureEnergy {
             windows: 5,
-            executions: 50,
+            executions: 50.0,
             time: of(time, 0.0),
             energy: of(energy, error),
             dynamic: of(energy - idle * time, error),

@@ -14,8 +14,8 @@ pub struct Reading {
     pub energy: f64,
     /// Length of the window in seconds.
     pub time: f64,
-    /// Executions of the work.
-    pub executions: u64,
+    /// Executions of the work, with the parts of those at its edges.
+    pub executions: f64,
     /// Farthest that an edge lies from the meter's true change, in seconds.
     pub edge: f64,
 }

@@ -13,13 +13,13 @@ use crate::trace::{SpanKind, Trace};
 pub fn slow_down(trace: &Trace) -> Option<Uncertain> {
     let mut watched: BTreeMap<usize, f64> = BTreeMap::new();
     let mut unwatched = watched.clone();
-    for span in trace.spans.iter().filter(|span| span.executions > 0) {
+    for span in trace.spans.iter().filter(|span| span.executions > 0.0) {
         let times = match span.kind {
             SpanKind::Watched => &mut watched,
             SpanKind::Unwatched => &mut unwatched,
             _ => continue,
         };
-        times.insert(span.round, span.length().value() / span.executions as f64);
+        times.insert(span.round, span.length().value() / span.executions);
     }
     let ratios: Vec<f64> =
         watched.iter().filter_map(|(pair, time)| Some(time / unwatched.get(pair)?)).collect();

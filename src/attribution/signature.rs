@@ -24,8 +24,8 @@ pub struct RoundEnergy {
 pub struct SignatureEnergy {
     /// Windows that counted.
     pub windows: usize,
-    /// Executions in all of them.
-    pub executions: u64,
+    /// Executions in all of them, with the parts of those at their edges.
+    pub executions: f64,
     /// Time of one execution.
     pub time: Option<Uncertain>,
     /// Energy of one execution, with the static share of its time.
@@ -44,10 +44,10 @@ pub struct SignatureEnergy {
 
 /// Averages the windows of one kind of work; `active_idle` is the power to set apart, in watts.
 pub fn work_energy(windows: &[Reading], active_idle: Option<Uncertain>) -> SignatureEnergy {
-    let mut windows: Vec<Reading> = windows.iter().filter(|w| w.executions > 0).copied().collect();
+    let mut windows: Vec<Reading> = windows.iter().filter(|w| w.executions > 0.0).copied().collect();
     windows.sort_by_key(|w| w.round);
     let round = |w: &Reading| {
-        let n = w.executions as f64;
+        let n = w.executions;
         RoundEnergy {
             round: w.round,
             time: w.time / n,
@@ -62,8 +62,7 @@ pub fn work_energy(windows: &[Reading], active_idle: Option<Uncertain>) -> Signa
     };
     let time = mean(&|r| Some(r.time));
     let power = mean_power(&windows);
-    let alignment =
-        power.map_or(0.0, |p| p.value.abs()) * alignment_of(&windows, |w| w.edge / w.executions as f64);
+    let alignment = power.map_or(0.0, |p| p.value.abs()) * alignment_of(&windows, |w| w.edge / w.executions);
     let dynamic_alone = mean(&|r| r.dynamic).map(|d| d.widened(alignment));
     let dynamic = dynamic_alone
         .zip(active_idle)
@@ -71,7 +70,7 @@ pub fn work_energy(windows: &[Reading], active_idle: Option<Uncertain>) -> Signa
         .map(|((alone, idle), time)| alone.plus(Uncertain { value: 0.0, ..idle.times(time.value) }));
     SignatureEnergy {
         windows: windows.len(),
-        executions: windows.iter().map(|w| w.executions).fold(0, u64::saturating_add),
+        executions: windows.iter().map(|w| w.executions).sum(),
         time,
         energy: mean(&|r| Some(r.energy)).map(|e| e.widened(alignment)),
         dynamic,

@@ -78,7 +78,7 @@ mod tests {
             round,
             energy,
             time: 1.0,
-            executions: 1,
+            executions: 1.0,
             edge: 0.0,
         };
         let windows: Vec<Reading> = joules.iter().enumerate().map(window).collect();

@@ -5,7 +5,8 @@
 pub enum BackendError {
     /// Not enough memory for weights and buffers.
     #[error(
-        "the network needs {needed_mib} MiB on {device}, but {available_mib} MiB are available; lower --batch"
+        "the network needs {needed_mib} MiB on {device}, but {available_mib} MiB are available; {}",
+        advice(*fitting_batch)
     )]
     OutOfMemory {
         /// The device.
@@ -14,6 +15,8 @@ pub enum BackendError {
         needed_mib: u64,
         /// Memory there is.
         available_mib: u64,
+        /// The largest batch that fits, where that is known; 0 if none does.
+        fitting_batch: Option<usize>,
     },
     /// The engine cannot run a layer.
     #[error("layer \"{layer}\": {reason}")]
@@ -31,4 +34,13 @@ pub enum BackendError {
         /// What it said.
         reason: String,
     },
+}
+
+/// What to do when memory does not suffice.
+fn advice(fitting_batch: Option<usize>) -> String {
+    match fitting_batch {
+        None => "lower --batch".to_string(),
+        Some(0) => "not even --batch 1 fits; take a smaller network, or free memory on it".to_string(),
+        Some(batch) => format!("--batch {batch} would fit"),
+    }
 }

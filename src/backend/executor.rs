@@ -40,7 +40,7 @@ pub trait Executor {
     /// # Errors
     ///
     /// The device failed.
-    fn ready(&mut self, task: Task) -> Result<u64, BackendError> {
+    fn ready(&mut self, task: Task, _clock: &dyn Clock) -> Result<u64, BackendError> {
         if let Task::Step(step) = task {
             (0..=step).try_for_each(|earlier| self.launch(earlier))?;
             self.sync()?;

@@ -2,7 +2,7 @@
 
 use super::BackendError;
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 
 /// Refuses to take more memory than the kernel says can be had without swapping.
 ///
@@ -20,6 +20,7 @@ fn check(device: &str, needed: Option<u64>, available: Option<u64>) -> Result<()
             device: device.to_string(),
             needed_mib: needed.div_ceil(MIB),
             available_mib: available / MIB,
+            fitting_batch: None,
         }),
         _ => Ok(()),
     }
@@ -51,8 +52,12 @@ mod tests {
     fn needing_more_than_there_is_or_than_can_be_counted_is_an_error() {
         assert_eq!(check("cpu", Some(MIB), Some(MIB)), Ok(()));
         let error = check("cpu", Some(3 * MIB + 1), Some(2 * MIB));
-        let expected =
-            BackendError::OutOfMemory { device: "cpu".to_string(), needed_mib: 4, available_mib: 2 };
+        let expected = BackendError::OutOfMemory {
+            device: "cpu".to_string(),
+            needed_mib: 4,
+            available_mib: 2,
+            fitting_batch: None,
+        };
         assert_eq!(error, Err(expected));
         assert_eq!(f32_bytes([usize::MAX, usize::MAX]), None);
         assert!(check("cpu", None, Some(MIB)).is_err());

@@ -3,6 +3,7 @@
 //! Whatever can be done before a window opens is done in [`Backend::prepare`]: memory, packed weights,
 //! choice of algorithm. [`Executor::launch`] only computes.
 
+mod cache;
 pub mod cpu;
 pub mod cuda;
 mod error;
@@ -14,6 +15,7 @@ mod weights;
 use crate::network::Network;
 use crate::plan::Plan;
 
+pub use cache::CacheUse;
 pub use error::BackendError;
 pub use executor::{Executor, Mark, Task};
 pub use weights::{Tensors, WeightOptions};
@@ -31,10 +33,16 @@ pub struct BackendInfo {
     pub engine: String,
     /// Worker threads.
     pub threads: usize,
-    /// Arithmetic, such as `f32`.
-    pub precision: &'static str,
-    /// Memory layout, such as `nchw`.
-    pub layout: &'static str,
+    /// What its replays find in the last-level cache, where it decides that.
+    pub cache: Option<CacheUse>,
+    /// Whether a library stands in for a real device.
+    pub emulated: bool,
+    /// Version of its driver, where it has one.
+    pub driver: Option<String>,
+    /// Version of CUDA that it computes with, where it does.
+    pub cuda: Option<String>,
+    /// Version of cuDNN that it computes with, where it does.
+    pub cudnn: Option<String>,
 }
 
 /// A device that can run networks.

@@ -33,9 +33,25 @@ impl CudaPath {
     ///
     /// `--cuda-path` is wrong ([`WrongInput`]), or a library is missing or unfit ([`CudaError`]).
     pub(super) fn require(&self) -> anyhow::Result<Cuda> {
+        for (name, value, effect) in CHANGING {
+            if std::env::var(name).is_ok_and(|found| found == *value) {
+                let text = format!("{name}={value} {effect}; unset it");
+                return Err(WrongInput(text).into());
+            }
+        }
         Ok(self.load()?.cuda()?)
     }
 }
+
+/// Variables that change what CUDA does so that the numbers would mean something else, with the value that does.
+const CHANGING: &[(&str, &str, &str)] = &[
+    (
+        "CUDA_LAUNCH_BLOCKING",
+        "1",
+        "makes the GPU wait for the host between launches, and its idling would be measured",
+    ),
+    ("NVIDIA_TF32_OVERRIDE", "0", "turns tf32 into f32 without a word"),
+];
 
 /// What was found of CUDA.
 pub(super) struct CudaDiagnosis {
@@ -62,13 +78,18 @@ impl CudaDiagnosis {
         self.libraries.all.iter().filter(unfit).map(|library| library.kind).collect()
     }
 
+    /// The GPUs, if there are any to compute with.
+    fn working(&self) -> Option<&[String]> {
+        let gpus = self.gpus.as_ref().ok()?.as_ref().ok()?;
+        (!gpus.is_empty()).then_some(gpus.as_slice())
+    }
+
     /// Why it does not work, in one sentence.
     fn reason(&self) -> String {
         match &self.gpus {
-            Ok(Ok(gpus)) => format!(
-                "libraries and driver are there ({}), but this version has no GPU backend",
-                if gpus.is_empty() { "no GPU".to_string() } else { gpus.join(", ") }
-            ),
+            Ok(Ok(_)) => "libraries and driver are there, but the driver shows no GPU; `nvidia-smi` says what it sees, \
+                          and CUDA_VISIBLE_DEVICES hides some"
+                .to_string(),
             Ok(Err(why)) => why.clone(),
             Err(_) => {
                 let mut texts = Vec::new();
@@ -90,6 +111,13 @@ impl CudaDiagnosis {
 
     /// The lines below `Devices`.
     pub(super) fn device(&self, page: &mut Page) {
+        if let Some(gpus) = self.working() {
+            page.line("  cuda: works");
+            for (ordinal, name) in gpus.iter().enumerate() {
+                page.entry(&format!("cuda:{ordinal}"), name);
+            }
+            return;
+        }
         page.line("  cuda: does not work");
         page.entry("why", &self.reason());
         let missing = self.libraries.missing();
@@ -136,7 +164,8 @@ impl CudaDiagnosis {
 
     pub(super) fn device_json(&self) -> Value {
         let gpus = self.gpus.as_ref().ok().and_then(|gpus| gpus.as_ref().ok());
-        json!({"kind": "cuda", "works": false, "reason": self.reason(), "gpus": gpus})
+        let reason = self.working().is_none().then(|| self.reason());
+        json!({"kind": "cuda", "works": reason.is_none(), "reason": reason, "gpus": gpus})
     }
 
     pub(super) fn libraries_json(&self) -> Value {

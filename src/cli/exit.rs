@@ -1,7 +1,9 @@
 //! Exit codes: what went wrong, for scripts.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use crate::calibration::RecordedError;
 use crate::network::ReadError;
 use crate::plan::PlanError;
 use crate::profile::{OutputError, ProfileError};
@@ -38,6 +40,9 @@ pub(super) fn of_error(error: &anyhow::Error) -> Exit {
         }
         if let Some(error) = cause.downcast_ref::<OutputError>() {
             return of_output(error);
+        }
+        if let Some(error) = cause.downcast_ref::<RecordedError>() {
+            return of_recorded(error);
         }
         if cause.is::<ReadError>() || cause.is::<PlanError>() || cause.is::<WrongInput>() {
             return Exit::Input;
@@ -76,6 +81,20 @@ fn of_output(error: &OutputError) -> Exit {
             Exit::Input
         }
         _ => Exit::Environment,
+    }
+}
+
+fn of_recorded(error: &RecordedError) -> Exit {
+    match error {
+        RecordedError::Nothing { .. } | RecordedError::Malformed { .. } => Exit::Input,
+        RecordedError::Io { source, .. } => match source.kind() {
+            // The last two are what a damaged gzip stream is.
+            ErrorKind::NotFound
+            | ErrorKind::InvalidData
+            | ErrorKind::InvalidInput
+            | ErrorKind::UnexpectedEof => Exit::Input,
+            _ => Exit::Environment,
+        },
     }
 }
 

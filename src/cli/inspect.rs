@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table};
 
 use crate::network::{self, Network, shape_text};
 use crate::plan::{Plan, PlanOptions};
-use crate::profile::{layer_records, network_record};
+use crate::profile::{Computed, layer_records, network_record};
 use crate::report::{TABLE_STYLE, si, unmeasured_rows};
 
 use super::exit::{Exit, WrongInput};
@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &InspectArguments) -> anyhow::Result<Exit> {
 }
 
 fn json(network: &Network, plan: &Plan) -> anyhow::Result<String> {
-    let records = layer_records(network, plan, |_| None);
+    let records = layer_records(network, plan, |_| Computed::default());
     let signatures: Vec<String> = plan.signatures.iter().map(|s| s.text.clone()).collect();
     let value = serde_json::json!({
         "network": network_record(network, plan.batch),

@@ -1,5 +1,6 @@
 //! The command line: argument structs, library calls, printing, exit codes.
 
+mod calibrate;
 mod cuda;
 mod doctor;
 mod exit;
@@ -36,6 +37,8 @@ enum Command {
     Inspect(inspect::InspectArguments),
     /// Renders a recorded run again
     Report(report::ReportArguments),
+    /// Says what a device's power sensors can and cannot see
+    Calibrate(calibrate::CalibrateArguments),
     /// Says which meters and devices work here, why not, and what mends it
     Doctor(doctor::DoctorArguments),
 }
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match result {

@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
+use crate::backend::CacheUse;
 use crate::meter::MeterChoice;
+use crate::plan::{Layout, Precision};
 use crate::profile::{DeviceChoice, Hooks, Outcome, ProfileOptions, Timing, profile};
 use crate::report::{Status, layers_csv, table};
 use crate::run::RecordError;
@@ -29,7 +31,8 @@ use super::{Format, NvmlLibrary, SysfsRoot, key_value};
 pub(super) struct ProfileArguments {
     /// Network definition, *.toml or *.onnx
     network: PathBuf,
-    /// Where the network runs: auto, cpu, or a simulated device, sim:MODEL or sim:FILE
+    /// Where the network runs: auto (the CPU), cpu, cuda or cuda:N for an NVIDIA GPU, or a simulated device, sim:MODEL
+    /// or sim:FILE
     #[arg(long, default_value = "auto")]
     device: String,
     /// What is run
@@ -38,6 +41,18 @@ pub(super) struct ProfileArguments {
     /// Images in one pass
     #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
     batch: usize,
+    /// Number format: f32, tf32, f16 or bf16; sums are kept in f32. The CPU has f32
+    #[arg(long, default_value = "f32", value_name = "FORMAT", value_parser = precision)]
+    precision: Precision,
+    /// Order of axes in memory: nchw or nhwc. The CPU has nchw
+    #[arg(long, default_value = "nchw", value_name = "ORDER", value_parser = layout)]
+    layout: Layout,
+    /// Whether replays of a layer find their data in the GPU's cache: cold (its buffers rotate) or hot [default: cold]
+    #[arg(long, value_name = "cold|hot", value_parser = cache)]
+    cache: Option<CacheUse>,
+    /// The algorithm of all convolutions on a GPU: a name as in the run file's `algorithm`, or fastest
+    #[arg(long, default_value = "fastest", value_name = "NAME|fastest")]
+    conv_algo: String,
     /// Overrides a parameter of the network file; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, i64)>,
@@ -106,6 +121,21 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Err("expected more than zero and at most 24h".to_string());
     }
     Ok(time)
+}
+
+fn precision(text: &str) -> Result<Precision, String> {
+    let found = Precision::ALL.into_iter().find(|precision| precision.name() == text);
+    found.ok_or_else(|| format!("expected f32, tf32, f16 or bf16, found \"{text}\""))
+}
+
+fn layout(text: &str) -> Result<Layout, String> {
+    let found = [Layout::Nchw, Layout::Nhwc].into_iter().find(|layout| layout.name() == text);
+    found.ok_or_else(|| format!("expected nchw or nhwc, found \"{text}\""))
+}
+
+fn cache(text: &str) -> Result<CacheUse, String> {
+    let found = [CacheUse::Cold, CacheUse::Hot].into_iter().find(|cache| cache.name() == text);
+    found.ok_or_else(|| format!("expected cold or hot, found \"{text}\""))
 }
 
 fn seed(text: &str) -> Result<u64, String> {
@@ -193,6 +223,10 @@ fn options(arguments: &ProfileArguments) -> anyhow::Result<ProfileOptions> {
         batch: arguments.batch,
         fuse: arguments.fuse,
         device: device(arguments)?,
+        precision: arguments.precision,
+        layout: arguments.layout,
+        cache: arguments.cache,
+        conv_algorithm: Some(arguments.conv_algo.clone()).filter(|name| name != "fastest"),
         meter: MeterChoice::parse(&arguments.meter),
         sysfs_root: arguments.sysfs.sysfs_root.clone(),
         nvml_lib: arguments.nvml.nvml_lib.clone(),
@@ -225,20 +259,32 @@ fn device(arguments: &ProfileArguments) -> anyhow::Result<DeviceChoice> {
                 .map_err(|error| WrongInput(format!("--device {text}: {error}")))?;
             Ok(DeviceChoice::Sim { name: name.to_string(), device: Box::new(device) })
         }
-        _ if text == "cuda" || text.starts_with("cuda:") => {
-            // What is missing is told as well, but nobody should install it for this version.
-            let needs = arguments.cuda.require().err().map_or(String::new(), |error| {
-                format!("\n  a version with one will need what is missing here: {error:#}")
-            });
-            anyhow::bail!(
-                "--device {text}: this version has no GPU backend; use --device cpu or --device sim:h200{needs}"
-            )
-        }
+        None if text == "cuda" => cuda(arguments, 0),
+        Some(("cuda", number)) => match number.parse() {
+            Ok(ordinal) => cuda(arguments, ordinal),
+            Err(_) => Err(WrongInput(format!(
+                "--device: expected cuda:N with a number from 0 on, found \"{text}\""
+            ))
+            .into()),
+        },
         _ => {
-            let expected = format!("auto, cpu, sim:FILE or sim:MODEL with one of {}", PRESETS.join(", "));
+            let expected =
+                format!("auto, cpu, cuda, cuda:N, sim:FILE or sim:MODEL with one of {}", PRESETS.join(", "));
             Err(WrongInput(format!("--device: expected {expected}; found \"{text}\"")).into())
         }
     }
+}
+
+/// A GPU, if its libraries are there.
+fn cuda(arguments: &ProfileArguments, ordinal: usize) -> anyhow::Result<DeviceChoice> {
+    if arguments.threads.is_some() {
+        return Err(WrongInput("--threads: a GPU has none; leave it out".to_string()).into());
+    }
+    let cuda = arguments
+        .cuda
+        .require()
+        .with_context(|| format!("--device {}: the libraries of CUDA cannot be used", arguments.device))?;
+    Ok(DeviceChoice::Cuda { ordinal, cuda })
 }
 
 /// Counts Ctrl-C and termination requests: the first ends the run in order, the second at once.

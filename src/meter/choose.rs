@@ -51,8 +51,11 @@ pub enum MeterError {
         reason: String,
     },
     /// Nothing works that sees the device.
-    #[error("no meter that sees the device works here; `layerjoule doctor` says why")]
-    None,
+    #[error("no meter that sees the device works here{first}; `layerjoule doctor` explains each")]
+    None {
+        /// Why the best of them does not.
+        first: String,
+    },
 }
 
 /// The meters of a run.
@@ -96,7 +99,7 @@ pub fn choose(
             ids.iter().map(|id| named(&candidates, id)).collect::<Result<Vec<_>, _>>()?
         }
     };
-    let Some(&primary) = wanted.first() else { return Err(MeterError::None) };
+    let Some(&primary) = wanted.first() else { return Err(nothing(&candidates, device)) };
     let mut chosen = Chosen {
         records: Vec::new(),
         meters: Vec::new(),
@@ -128,9 +131,18 @@ pub fn automatic_primary(candidates: &[MeterCandidate], device: &Part) -> Option
     candidates.iter().position(|c| c.record.status != MeterStatus::Unavailable && whole(c))
 }
 
+/// That nothing works, with what is wrong with the meter that would have been taken.
+fn nothing(candidates: &[MeterCandidate], device: &Part) -> MeterError {
+    let refused = |c: &&MeterCandidate| c.meter.is_none() && c.part.contains(device);
+    let first = candidates.iter().find(refused);
+    let text =
+        |c: &MeterCandidate| format!(": {}: {}", c.record.id, c.record.reason.as_deref().unwrap_or("?"));
+    MeterError::None { first: first.map_or(String::new(), text) }
+}
+
 fn automatic(candidates: &[MeterCandidate], device: &Part) -> Result<Vec<usize>, MeterError> {
     let works = |c: &MeterCandidate| c.meter.is_some();
-    let primary = automatic_primary(candidates, device).ok_or(MeterError::None)?;
+    let primary = automatic_primary(candidates, device).ok_or_else(|| nothing(candidates, device))?;
     let family = &candidates[primary].record.id;
     let sibling = |c: &MeterCandidate| {
         c.record.kind == MeterKind::Counter && c.record.id.split(':').next() == Some(family)
@@ -236,6 +248,18 @@ mod tests {
         assert_eq!(auto(&["nvml", "nvml-instant"], &Part::Gpu("a".to_string())), ["hwmon"]);
         let nothing = choose(candidates(), &MeterChoice::Auto, &Part::Gpu("c".to_string())).unwrap();
         assert_eq!(nothing.primary().id, "hwmon");
+    }
+
+    #[test]
+    fn where_nothing_works_the_best_meter_says_why() {
+        use crate::meter::refusal::{Cause, Refusal};
+        let mut candidates = candidates();
+        for candidate in &mut candidates {
+            candidate.refuse(Refusal::new(Cause::Broken, format!("{} is broken", candidate.record.id)));
+        }
+        let error = choose(candidates, &MeterChoice::Auto, &Part::Gpu("a".to_string())).err().unwrap();
+        let expected = "no meter that sees the device works here: nvml: nvml is broken; `layerjoule doctor` explains each";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]

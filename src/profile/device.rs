@@ -1,15 +1,18 @@
 //! What a profile runs on: this machine's processor, or a simulated device in its own time.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::backend::Backend;
 use crate::backend::cpu::CpuBackend;
+use crate::backend::cuda::{Cuda, CudaBackend, CudaOptions};
+use crate::backend::{Backend, BackendInfo, CacheUse};
 use crate::clock::{Clock, Instant, MonotonicClock};
-use crate::meter::nvml::{Among, GpuSelector, nvml_meters};
+use crate::meter::nvml::{Among, Gpu, GpuSelector, GpuWatch, NvmlLibrary, nvml_meters};
 use crate::meter::{MeterCandidate, Part, host_meters, try_out};
 use crate::run::{Probe, Surroundings, SystemProbe, merge_environments};
 use crate::sim::{Condition, DeviceParameters, SimDevice};
 use crate::trace::{Environment, WeightsAndInput};
+use crate::units::Watts;
 
 use super::job::{ProfileError, ProfileOptions};
 
@@ -20,6 +23,13 @@ pub enum DeviceChoice {
     Cpu {
         /// Worker threads; none for one on each logical processor.
         threads: Option<usize>,
+    },
+    /// A GPU of NVIDIA's.
+    Cuda {
+        /// Its number among those that the driver shows.
+        ordinal: usize,
+        /// The libraries that it is called by.
+        cuda: Cuda,
     },
     /// A simulated device.
     Sim {
@@ -35,6 +45,8 @@ impl DeviceChoice {
     pub(super) fn label(&self) -> String {
         match self {
             Self::Cpu { .. } => "cpu".to_string(),
+            Self::Cuda { ordinal: 0, .. } => "cuda".to_string(),
+            Self::Cuda { ordinal, .. } => format!("cuda{ordinal}"),
             Self::Sim { name, .. } => {
                 let stem = Path::new(name)
                     .file_stem()
@@ -48,7 +60,7 @@ impl DeviceChoice {
     pub(super) fn simulated(&self) -> Option<&DeviceParameters> {
         match self {
             Self::Sim { device, .. } => Some(device),
-            Self::Cpu { .. } => None,
+            Self::Cpu { .. } | Self::Cuda { .. } => None,
         }
     }
 }
@@ -57,49 +69,105 @@ impl DeviceChoice {
 pub(super) struct Device {
     pub(super) backend: Box<dyn Backend>,
     pub(super) clock: Box<dyn Clock>,
-    sim: Option<SimDevice>,
+    kind: Kind,
+}
+
+/// What only one kind of device has.
+enum Kind {
+    Cpu,
+    /// The board as NVML knows it; or not at all, and then nobody watches it.
+    Cuda {
+        uuid: String,
+        board: Option<Gpu>,
+    },
+    Sim(SimDevice),
 }
 
 impl Device {
-    /// Opens a device. Its clock shows `from` at first, so that a recording can go on where an earlier part ended;
-    /// `seed` decides about a simulated device's noise.
+    /// Opens the device that the options name. Its clock shows `from` at first, so that a recording can go on where an
+    /// earlier part ended; the seed decides about a simulated device's noise, and `algorithms` about those of
+    /// signatures that the earlier part measured, where a device has a choice.
     ///
     /// # Errors
     ///
     /// The device cannot work.
-    pub(super) fn open(choice: &DeviceChoice, seed: u64, from: Instant) -> Result<Self, ProfileError> {
-        Ok(match choice {
+    pub(super) fn open(
+        options: &ProfileOptions,
+        from: Instant,
+        algorithms: BTreeMap<String, String>,
+    ) -> Result<Self, ProfileError> {
+        let seed = options.seed;
+        Ok(match &options.device {
             DeviceChoice::Cpu { threads } => Self {
                 backend: Box::new(CpuBackend::new(worker_threads(*threads)?)?),
                 clock: Box::new(MonotonicClock::starting_at(from)),
-                sim: None,
+                kind: Kind::Cpu,
             },
+            DeviceChoice::Cuda { ordinal, cuda } => {
+                let (cache, conv_algorithm) =
+                    (options.cache.unwrap_or_default(), options.conv_algorithm.clone());
+                let backend = CudaBackend::open(
+                    cuda,
+                    &CudaOptions { ordinal: *ordinal, cache, conv_algorithm, algorithms },
+                )?;
+                let uuid = backend.uuid();
+                Self {
+                    backend: Box::new(backend),
+                    clock: Box::new(MonotonicClock::starting_at(from)),
+                    kind: Kind::Cuda { board: board(options.nvml_lib.as_deref(), &uuid), uuid },
+                }
+            }
             DeviceChoice::Sim { device, .. } => {
                 let sim = SimDevice::resting_until(device, seed, from);
-                Self { backend: Box::new(sim.backend()), clock: Box::new(sim.clock()), sim: Some(sim) }
+                // As the devices that they resemble: GPUs rotate buffers, processors do not.
+                let usual = if device.speed.queues { CacheUse::Cold } else { CacheUse::Hot };
+                Self {
+                    backend: Box::new(sim.backend(options.cache.unwrap_or(usual))),
+                    clock: Box::new(sim.clock()),
+                    kind: Kind::Sim(sim),
+                }
             }
         })
     }
 
     /// The part of the machine that it is.
     pub(super) fn part(&self) -> Part {
-        match self.sim {
-            None => Part::Cpu,
-            Some(_) => Part::Machine,
+        match &self.kind {
+            Kind::Cpu => Part::Cpu,
+            Kind::Cuda { uuid, .. } => Part::Gpu(uuid.clone()),
+            Kind::Sim(_) => Part::Machine,
+        }
+    }
+
+    /// What runs the network, with the driver's version where only NVML tells.
+    pub(super) fn info(&self) -> BackendInfo {
+        let info = self.backend.info();
+        match &self.kind {
+            Kind::Cuda { board: Some(board), .. } => BackendInfo { driver: board.settings().driver, ..info },
+            _ => info,
         }
     }
 
     /// Every meter that it could have, tried.
     pub(super) fn meters(&self, options: &ProfileOptions) -> Vec<MeterCandidate> {
-        match &self.sim {
-            None => {
-                let mut candidates = host_meters(&options.sysfs_root, self.clock.as_ref());
-                candidates.extend(gpu_meters(options, &candidates, self.clock.as_ref()));
+        let clock = self.clock.as_ref();
+        match &self.kind {
+            Kind::Cpu => {
+                let mut candidates = host_meters(&options.sysfs_root, clock);
+                candidates.extend(gpu_meters(options, &candidates, clock));
                 candidates
             }
-            Some(sim) => {
+            Kind::Cuda { uuid, .. } => {
+                let selected = GpuSelector::Uuid(uuid.clone());
+                let mut candidates =
+                    nvml_meters(options.nvml_lib.as_deref(), &selected, among(options), clock);
+                // The host's are there to be asked for by name.
+                candidates.extend(host_meters(&options.sysfs_root, clock));
+                candidates
+            }
+            Kind::Sim(sim) => {
                 let mut candidates = sim.meters();
-                try_out(&mut candidates, self.clock.as_ref());
+                try_out(&mut candidates, clock);
                 candidates
             }
         }
@@ -107,12 +175,14 @@ impl Device {
 
     /// Begins to look at its surroundings.
     pub(super) fn probe(&self, sysfs_root: &Path) -> Box<dyn Probe> {
-        match &self.sim {
-            None => {
-                let sysfs_root = sysfs_root.to_path_buf();
-                Box::new(SystemProbe::start(Surroundings { sysfs_root, ..Surroundings::default() }))
-            }
-            Some(sim) => Box::new(SimProbe { device: sim.clone(), seen: vec![sim.condition()] }),
+        let host = || {
+            let sysfs_root = sysfs_root.to_path_buf();
+            SystemProbe::start(Surroundings { sysfs_root, ..Surroundings::default() })
+        };
+        match &self.kind {
+            Kind::Cpu => Box::new(host()),
+            Kind::Cuda { board, .. } => Box::new(GpuProbe::start(host(), board.as_ref())),
+            Kind::Sim(sim) => Box::new(SimProbe { device: sim.clone(), seen: vec![sim.condition()] }),
         }
     }
 }
@@ -124,9 +194,19 @@ fn gpu_meters(options: &ProfileOptions, known: &[MeterCandidate], clock: &dyn Cl
     if !asked && options.nvml_lib.is_none() {
         return Vec::new();
     }
+    nvml_meters(options.nvml_lib.as_deref(), &GpuSelector::Index(0), among(options), clock)
+}
+
+/// The GPUs whose meters are asked for.
+fn among(options: &ProfileOptions) -> Among {
     let of_another = options.meter.ids().iter().any(|id| id.contains('@'));
-    let among = if of_another { Among::All } else { Among::Selected };
-    nvml_meters(options.nvml_lib.as_deref(), &GpuSelector::Index(0), among, clock)
+    if of_another { Among::All } else { Among::Selected }
+}
+
+/// The GPU with this UUID as NVML knows it. Why it does not, its meters say.
+fn board(library: Option<&Path>, uuid: &str) -> Option<Gpu> {
+    let gpus = NvmlLibrary::open(library).ok()?.gpus().ok()?;
+    gpus.into_iter().flatten().find(|gpu| gpu.uuid() == uuid)
 }
 
 /// The threads asked for, or one for each logical processor. More would only take turns.
@@ -171,6 +251,71 @@ impl Probe for SimProbe {
     fn finish(&mut self, begin: &Environment, earlier: Option<&Environment>) -> Environment {
         self.look();
         let mut end = self.environment(begin.weights_and_input.clone());
+        end.clocks_mhz = begin.clocks_mhz.iter().chain(&end.clocks_mhz).copied().collect();
+        if let Some(earlier) = earlier {
+            merge_environments(&mut end, earlier);
+        }
+        end
+    }
+}
+
+/// Looks at a GPU, and at the machine around it. Limits, clocks and temperature are the GPU's.
+struct GpuProbe {
+    host: SystemProbe,
+    watch: Option<GpuWatch>,
+    /// Processes of others that computed on it at the beginning.
+    others: Option<usize>,
+}
+
+impl GpuProbe {
+    fn start(host: SystemProbe, board: Option<&Gpu>) -> Self {
+        Self { host, watch: board.map(GpuWatch::start), others: board.and_then(others) }
+    }
+
+    /// The GPU's state in place of the processor's.
+    fn of_gpu(&self, environment: &mut Environment) {
+        let ends = self.watch.as_ref().map(GpuWatch::ends);
+        let now = ends.map(|[_, latest]| latest);
+        environment.clocks_mhz = now.and_then(|now| now.sm_mhz).into_iter().collect();
+        environment.power_limit_w = now.and_then(|now| now.power_limit).map(Watts::value);
+        environment.temperature_c = self.watch.as_ref().and_then(GpuWatch::celsius);
+        environment.throttle_reasons = self
+            .watch
+            .as_ref()
+            .map_or(Vec::new(), |watch| watch.throttled_by().iter().map(ToString::to_string).collect());
+        environment.device_processes = self.others;
+    }
+}
+
+/// How many processes of others compute on the GPU on which this one does.
+fn others(board: &Gpu) -> Option<usize> {
+    let in_context = true;
+    board.other_processes(in_context).map(|processes| processes.len())
+}
+
+impl Probe for GpuProbe {
+    /// The GPU only: the processor's temperature explains nothing.
+    fn look(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.look();
+        }
+    }
+
+    fn environment(&self, weights_and_input: WeightsAndInput) -> Environment {
+        let mut environment = self.host.environment(weights_and_input);
+        self.of_gpu(&mut environment);
+        environment
+    }
+
+    fn finish(&mut self, begin: &Environment, earlier: Option<&Environment>) -> Environment {
+        self.look();
+        let now = self.watch.as_ref().and_then(|watch| others(watch.gpu()));
+        self.others = match (self.others, now) {
+            (Some(then), Some(now)) => Some(then.max(now)),
+            (then, now) => then.or(now),
+        };
+        let mut end = self.host.finish(begin, None);
+        self.of_gpu(&mut end);
         end.clocks_mhz = begin.clocks_mhz.iter().chain(&end.clocks_mhz).copied().collect();
         if let Some(earlier) = earlier {
             merge_environments(&mut end, earlier);

@@ -1,25 +1,26 @@
 //! One profile from beginning to end.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::backend::{BackendError, BackendInfo, Executor, Tensors, WeightOptions};
+use crate::backend::{BackendError, BackendInfo, CacheUse, Executor, Tensors, WeightOptions};
 use crate::clock::{Clock, Instant, MonotonicClock, rfc3339};
 use crate::meter::{Chosen, MeterChoice, MeterError, choose};
 use crate::network::{self, Network, ReadError};
-use crate::plan::{Plan, PlanError, PlanOptions};
+use crate::plan::{Layout, Plan, PlanError, PlanOptions, Precision};
 use crate::report::{RunReport, run_report};
 use crate::run::{RecordError, Recording, Request, Schedule, Session, record};
 use crate::sim::Truth;
 use crate::stats::Rng;
 use crate::trace::{
-    DeviceRecord, Environment, Header, MeterKind, RecordOptions, SpanKind, TRACE_SCHEMA, Tool, Trace,
-    TraceError, TraceWriter, Warning, WeightsAndInput,
+    DeviceRecord, Environment, Header, LayerRecord, MeterKind, RecordOptions, SpanKind, TRACE_SCHEMA, Tool,
+    Trace, TraceError, TraceWriter, Warning, WeightsAndInput,
 };
 use crate::units::Seconds;
 
 use super::device::{Device, DeviceChoice};
 use super::output::{self, OutputError, TRACE_FILE};
-use super::records::{layer_records, network_record};
+use super::records::{Computed, layer_records, network_record};
 
 /// Lengths of windows; none for the meter's default.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -49,6 +50,14 @@ pub struct ProfileOptions {
     pub fuse: bool,
     /// What it runs on.
     pub device: DeviceChoice,
+    /// Number format.
+    pub precision: Precision,
+    /// Order of axes.
+    pub layout: Layout,
+    /// What replays of a layer find in the caches, on devices that can decide that.
+    pub cache: Option<CacheUse>,
+    /// The only algorithm that convolutions may use; none for the fastest.
+    pub conv_algorithm: Option<String>,
     /// What reads the energy.
     pub meter: MeterChoice,
     /// Where `/sys` is.
@@ -63,6 +72,38 @@ pub struct ProfileOptions {
     pub out: Option<PathBuf>,
     /// Replaces a finished run.
     pub force: bool,
+}
+
+impl ProfileOptions {
+    /// Refuses what the device cannot do, before anything is read.
+    fn check_device(&self) -> Result<(), ProfileError> {
+        let (name, caches) = match &self.device {
+            DeviceChoice::Cuda { .. } if self.fuse => {
+                let text = "--fuse: a GPU computes layers one by one; leave it out".to_string();
+                return Err(ProfileError::Usage(text));
+            }
+            DeviceChoice::Cuda { .. } => return Ok(()),
+            DeviceChoice::Cpu { .. } => ("the CPU", false),
+            DeviceChoice::Sim { .. } => ("a simulated device", true),
+        };
+        let refusal = if self.precision != Precision::F32 {
+            format!(
+                "--precision: {name} computes in f32, found {}; other formats need --device cuda",
+                self.precision
+            )
+        } else if self.layout != Layout::Nchw {
+            format!("--layout: {name} computes in nchw, found {}; others need --device cuda", self.layout)
+        } else if let Some(algorithm) = &self.conv_algorithm {
+            format!(
+                "--conv-algo: {name} has no choice of algorithms, found {algorithm}; it needs --device cuda"
+            )
+        } else if let Some(cache) = self.cache.filter(|_| !caches) {
+            format!("--cache: the CPU's caches are left as they are, found {}; it needs a GPU", cache.name())
+        } else {
+            return Ok(());
+        };
+        Err(ProfileError::Usage(refusal))
+    }
 }
 
 /// What the caller sees and decides while a profile runs.
@@ -183,10 +224,17 @@ impl Prepared {
                 "--rounds: expected at least 2, since one window has no spread, and at most {MOST_ROUNDS}; found {rounds}"
             )));
         }
+        options.check_device()?;
         let network = network::read(&options.network, &options.set)?;
         let plan = Plan::new(
             &network,
-            &PlanOptions { batch: options.batch, fuse: options.fuse, ..PlanOptions::default() },
+            &PlanOptions {
+                batch: options.batch,
+                keep_all: false,
+                fuse: options.fuse,
+                precision: options.precision,
+                layout: options.layout,
+            },
         )
         .map_err(|source| ProfileError::Plan { file: options.network.clone(), source })?;
         if plan.steps.is_empty() {
@@ -218,7 +266,7 @@ impl Prepared {
         // A second later than anything recorded, so that times stay in order across the break.
         let last = unfinished.as_ref().and_then(|trace| trace.spans.last());
         let from = last.map_or(Instant::default(), |span| span.end + Seconds::new(1.0));
-        let device = Device::open(&options.device, options.seed, from)?;
+        let device = Device::open(options, from, unfinished.as_deref().map(algorithms).unwrap_or_default())?;
         say(&format!("{}: {} layers, looking for meters", network.name, network.layers.len()));
         let chosen = choose(device.meters(options), &options.meter, &device.part())?;
         say(&meter_text(&chosen));
@@ -233,7 +281,7 @@ impl Prepared {
             .environment(WeightsAndInput { seed: options.seed, distribution: tensors.distribution.clone() });
         let mut executor = device.backend.prepare(network, plan, &tensors)?;
         drop(tensors);
-        let subject = Subject { network, plan, info: &device.backend.info(), executor: executor.as_ref() };
+        let subject = Subject { network, plan, info: &device.info(), executor: executor.as_ref() };
         let header = header(options, &subject, &chosen, environment, device.clock.origin_unix());
         if let Some(trace) = &unfinished {
             output::may_continue(dir, trace, &header)?;
@@ -364,11 +412,11 @@ pub(super) fn header(
         created: rfc3339(MonotonicClock::start().origin_unix()),
         clock_origin_unix_s,
         simulated,
-        emulated: chosen.emulated,
+        emulated: chosen.emulated || info.emulated,
         network: network_record(network, options.batch),
-        layers: layer_records(network, plan, |step| Some(executor.algorithm(step).to_string())),
+        layers: layer_records(network, plan, |step| computed(*executor, step)),
         signatures: plan.signatures.iter().map(|s| s.text.clone()).collect(),
-        device: device_record(info),
+        device: device_record(info, plan),
         meters: chosen.records.clone(),
         primary_meter: chosen.meters[0].0,
         environment,
@@ -376,16 +424,33 @@ pub(super) fn header(
     }
 }
 
-fn device_record(info: &BackendInfo) -> DeviceRecord {
+/// The algorithm of each signature in a recording.
+fn algorithms(trace: &Trace) -> BTreeMap<String, String> {
+    let signature = |layer: &LayerRecord| trace.header.signatures.get(layer.signature?).cloned();
+    let layers = trace.header.layers.iter();
+    layers.filter_map(|layer| Some((signature(layer)?, layer.algorithm.clone()?))).collect()
+}
+
+/// What computes a step; the algorithm's name may be empty.
+fn computed(executor: &dyn Executor, step: usize) -> Computed {
+    Computed {
+        algorithm: Some(executor.algorithm(step).to_string()),
+        workspace_bytes: Some(executor.workspace(step)).filter(|&bytes| bytes > 0),
+        kernels: executor.kernels(step).to_vec(),
+    }
+}
+
+fn device_record(info: &BackendInfo, plan: &Plan) -> DeviceRecord {
     DeviceRecord {
         kind: info.kind.to_string(),
         name: info.name.clone(),
         uuid: info.uuid.clone(),
-        driver: None,
-        cuda: None,
-        cudnn: None,
-        precision: info.precision.to_string(),
-        layout: info.layout.to_string(),
+        driver: info.driver.clone(),
+        cuda: info.cuda.clone(),
+        cudnn: info.cudnn.clone(),
+        precision: plan.precision.to_string(),
+        layout: plan.layout.to_string(),
+        cache: info.cache.map(|cache| cache.name().to_string()),
         engine: info.engine.clone(),
         threads: info.threads,
     }

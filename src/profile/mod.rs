@@ -15,4 +15,4 @@ pub use null::{NullOptions, NullRun, null_run};
 pub use output::{
     OutputError, RUN_FILE, TRACE_FILE, TRUTH_FILE, disagreement, load_run, may_render, write_report,
 };
-pub use records::{layer_records, network_record};
+pub use records::{Computed, layer_records, network_record};

@@ -10,7 +10,7 @@ use crate::report::{
     RunFileError, RunReport, first_difference, kinds_csv, layers_csv, parse_run, pictures, png, run_report,
 };
 use crate::sim::Truth;
-use crate::trace::{Header, Trace, TraceError, read_trace};
+use crate::trace::{Header, LayerRecord, Trace, TraceError, read_trace};
 
 /// The run file's name in an output directory.
 pub const RUN_FILE: &str = "run.json";
@@ -168,9 +168,16 @@ fn difference(there: &Header, here: &Header) -> Option<String> {
         }),
         ("seed", a.seed != b.seed),
         ("number of rounds or length of windows", a != b),
-        ("plan", there.signatures != here.signatures || there.layers != here.layers),
+        ("plan", there.signatures != here.signatures || computed(there) != computed(here)),
     ];
     differs.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what.to_string())
+}
+
+/// The layers without what an algorithm of the same name may need more or less of when it is prepared again.
+fn computed(header: &Header) -> Vec<LayerRecord> {
+    let bare =
+        |layer: &LayerRecord| LayerRecord { workspace_bytes: None, kernels: Vec::new(), ..layer.clone() };
+    header.layers.iter().map(bare).collect()
 }
 
 /// Creates the directory with its parents.

@@ -23,12 +23,23 @@ pub fn network_record(network: &Network, batch: usize) -> NetworkRecord {
     }
 }
 
-/// The network's layers; `algorithm` names what computes a step of the plan. The work of layers that are computed
+/// What computes a step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Computed {
+    /// The algorithm.
+    pub algorithm: Option<String>,
+    /// Bytes that it needs beside its tensors.
+    pub workspace_bytes: Option<u64>,
+    /// The device's kernels that it runs, in order.
+    pub kernels: Vec<String>,
+}
+
+/// The network's layers; `computed` tells what computes a step of the plan. The work of layers that are computed
 /// together stands at the first of them.
 pub fn layer_records(
     network: &Network,
     plan: &Plan,
-    algorithm: impl Fn(usize) -> Option<String>,
+    computed: impl Fn(usize) -> Computed,
 ) -> Vec<LayerRecord> {
     let names = |layers: &[usize]| layers.iter().map(|&i| network.layers[i].name.clone()).collect();
     let record = |(index, step): (usize, &Option<usize>)| {
@@ -40,6 +51,8 @@ pub fn layer_records(
             fused: Vec::new(),
             fused_into: None,
             algorithm: None,
+            workspace_bytes: None,
+            kernels: Vec::new(),
             output: layer.output.clone(),
             flops: 0,
             flops_elementwise: 0,
@@ -56,8 +69,10 @@ pub fn layer_records(
             Some((&first, fused)) if first == index => {
                 let (flops, flops_elementwise, bytes) = work(network, plan, layers);
                 let signature = Some(plan.steps[step].signature);
-                let (algorithm, fused) = (algorithm(step), names(fused));
-                LayerRecord { signature, fused, algorithm, flops, flops_elementwise, bytes, ..bare }
+                let fused = names(fused);
+                let Computed { algorithm, workspace_bytes, kernels } = computed(step);
+                let bare = LayerRecord { algorithm, workspace_bytes, kernels, ..bare };
+                LayerRecord { signature, fused, flops, flops_elementwise, bytes, ..bare }
             }
             first => LayerRecord { fused_into: first.map(|(&i, _)| network.layers[i].name.clone()), ..bare },
         }

@@ -98,6 +98,8 @@ fn bare_row(index: usize, layer: &LayerRecord, signatures: &[String]) -> LayerRo
         fused: layer.fused.clone(),
         signature: layer.signature.and_then(|s| signatures.get(s).cloned()),
         algorithm: layer.algorithm.clone(),
+        workspace_bytes: layer.workspace_bytes,
+        kernels: layer.kernels.clone(),
         executions: u64::from(layer.signature.is_some()),
         replays: 0,
         windows: 0,
@@ -137,7 +139,8 @@ fn layer_row(
     let work = layer.signature.and_then(|s| primary.signatures.get(s));
     let energy = work.and_then(|w| w.energy);
     let mut row = LayerRow {
-        replays: work.map_or(0, |w| w.executions),
+        // Parts of executions at the edges of windows add up to about whole ones.
+        replays: work.map_or(0, |w| w.executions.round() as u64),
         windows: work.map_or(0, |w| w.windows),
         time_s: work.and_then(|w| w.time).map(|t| t.estimate()),
         energy_j: energy.map(|e| e.estimate()),
@@ -314,16 +317,46 @@ fn trace_warnings(trace: &Trace, read: &[(usize, usize)]) -> Vec<Warning> {
             ),
         ));
     }
+    if let Some(others) = environment.device_processes.filter(|&others| others > 0) {
+        let (processes, computed) =
+            if others == 1 { ("process", "computes") } else { ("processes", "compute") };
+        warnings.push(Warning::new(
+            "shared_device",
+            format!(
+                "{others} other {processes} {computed} on the device, and their energy is in these numbers; stop them \
+                 and run again"
+            ),
+        ));
+    }
     if !environment.throttle_reasons.is_empty() {
         warnings.push(Warning::new(
             "throttled",
             format!(
-                "the device was throttled ({}); cool it or lower its load and run again",
-                environment.throttle_reasons.join(", ")
+                "the device was throttled ({}); {} and run again",
+                environment.throttle_reasons.join(", "),
+                remedies(&environment.throttle_reasons)
             ),
         ));
     }
     warnings
+}
+
+/// What to do against what throttled a device, each thing once.
+fn remedies(reasons: &[String]) -> String {
+    let mut remedies = Vec::new();
+    for reason in reasons {
+        let remedy = match reason.as_str() {
+            "power limit" => "raise the limit or lower the load",
+            "power brake" => "look after its power supply",
+            "hardware slowdown" => "cool it and look after its power supply",
+            "sync boost" => "take it out of its group of GPUs that share a clock",
+            _ => "cool it",
+        };
+        if !remedies.contains(&remedy) {
+            remedies.push(remedy);
+        }
+    }
+    remedies.join(", ")
 }
 
 fn row_warnings(layers: &[LayerRow], closure: &ClosureRow) -> Vec<Warning> {
@@ -354,4 +387,17 @@ fn row_warnings(layers: &[LayerRow], closure: &ClosureRow) -> Vec<Warning> {
         ));
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thing_that_throttles_has_its_remedy_once() {
+        let against = |reasons: &[&str]| remedies(&reasons.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(against(&["power limit"]), "raise the limit or lower the load");
+        assert_eq!(against(&["thermal", "thermal, by hardware"]), "cool it");
+        assert_eq!(against(&["power limit", "thermal"]), "raise the limit or lower the load, cool it");
+    }
 }

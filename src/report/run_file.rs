@@ -120,6 +120,12 @@ pub struct LayerRow {
     pub signature: Option<String>,
     /// The algorithm that computed it.
     pub algorithm: Option<String>,
+    /// Bytes that the algorithm needed beside its tensors, where it needed any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_bytes: Option<u64>,
+    /// The device's kernels that it ran, in order, where the device tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernels: Vec<String>,
     /// Executions in one pass.
     pub executions: u64,
     /// Executions inside all windows of its signature.
@@ -140,7 +146,7 @@ pub struct LayerRow {
     pub flops: u64,
     /// All other operations.
     pub flops_elementwise: u64,
-    /// Least f32 traffic.
+    /// Least traffic, in the precision of the run.
     pub bytes: u64,
     /// Share of the phase's layer sum.
     pub share: Option<f64>,

@@ -32,14 +32,18 @@ pub fn table(report: &RunReport, most: usize) -> String {
 fn head(report: &RunReport) -> String {
     let network = &report.network;
     let meter = report.meters.iter().find(|m| m.id == report.primary_meter);
+    // Only the CPU's engine has threads.
+    let threads = match report.device.kind.as_str() {
+        "cpu" => format!("{} threads, ", report.device.threads),
+        _ => String::new(),
+    };
     let mut text = format!(
-        "{}, batch {}, forward, {} {} on {} ({} threads, {})\n",
+        "{}, batch {}, forward, {} {} on {} ({threads}{})\n",
         network.name,
         network.batch,
         report.device.precision,
         report.device.layout,
         report.device.name,
-        report.device.threads,
         report.device.engine,
     );
     if let Some(meter) = meter {

@@ -87,6 +87,7 @@ impl Probe for SystemProbe {
             temperature_c: self.temperature,
             throttle_reasons: Vec::new(),
             other_processes: None,
+            device_processes: None,
             container: Host::read(&self.at.proc_root).around(),
             weights_and_input,
         }
@@ -116,6 +117,10 @@ pub fn merge_environments(environment: &mut Environment, earlier: &Environment) 
         }
     }
     environment.other_processes = match (environment.other_processes, earlier.other_processes) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (a, b) => a.or(b),
+    };
+    environment.device_processes = match (environment.device_processes, earlier.device_processes) {
         (Some(a), Some(b)) => Some(a.max(b)),
         (a, b) => a.or(b),
     };

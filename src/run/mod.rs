@@ -3,7 +3,9 @@
 //! [`record()`] asks a [`Controller`] for windows until it has no more, and appends each finished window to the
 //! trace file. It sees the device and the meters only through their traits.
 
+mod changes;
 mod environment;
+mod queue;
 mod quiet;
 mod record;
 mod schedule;

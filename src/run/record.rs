@@ -31,6 +31,15 @@ pub enum RecordError {
         /// How long.
         seconds: f64,
     },
+    /// The device does not finish its work.
+    #[error(
+        "the device has not finished a burst of work for {seconds:.0} s: it hangs; look for its errors in the \
+         system's log, and restart it or the machine"
+    )]
+    Hangs {
+        /// How long.
+        seconds: f64,
+    },
     /// The trace file cannot be written.
     #[error(transparent)]
     Trace(#[from] TraceError),
@@ -123,7 +132,7 @@ pub fn record(
                     start: window.start,
                     end: window.end,
                     // The waiting of a null run is one execution of nothing.
-                    executions: if plan.steps.is_empty() { 1 } else { window.executions },
+                    executions: if plan.steps.is_empty() { 1.0 } else { window.executions },
                     edge_s: window.edge,
                 };
                 trace.spans.push(span);

@@ -129,11 +129,11 @@ fn enough(fitting: usize, asked: usize) -> usize {
 /// How many pairs to measure, by the time that a pass took.
 fn pairs_for_passes_of(trace: &Trace) -> usize {
     let passes = || trace.spans.iter().filter(|span| span.kind == SpanKind::Pass);
-    let executions: u64 = passes().map(|span| span.executions).sum();
-    if executions == 0 {
+    let executions: f64 = passes().map(|span| span.executions).sum();
+    if executions <= 0.0 {
         return 0;
     }
-    let pass = passes().map(|span| span.length()).sum::<Seconds>() / executions as f64;
+    let pass = passes().map(|span| span.length()).sum::<Seconds>() / executions;
     // A window takes a pass more than its length at worst, and so does settling.
     let pair = pair_time(&trace.header.options) + pass * 4.0;
     enough((TIME_OF_PAIRS / pair) as usize, trace.header.options.sampling_pairs)

@@ -3,6 +3,10 @@
 //! A counter that moves every U seconds is read up to U too old, which costs up to U/T of a window T. Opening
 //! and closing where the reading changes, with the load running until the closing edge, leaves only the
 //! time between two looks (Hähnel 2012, 10.1145/2425248.2425252).
+//!
+//! On a device that works while it is called, the load runs in short bursts with the looks between them. One that
+//! queues is kept busy all the time: there the looks come when the meter should change, and what was executed between
+//! two of them is told by the device itself ([`Queue`]).
 
 use crate::backend::{Executor, Task};
 use crate::clock::{Clock, Instant};
@@ -10,16 +14,26 @@ use crate::meter::{Meter, ReadError};
 use crate::trace::{Reads, Sample};
 use crate::units::{Joules, Seconds};
 
+use super::changes::{Changes, NextLook};
+use super::queue::Queue;
 use super::record::RecordError;
 
 /// Longest time between two looks at all meters, so that no counter wraps unseen inside a long window.
 const LONGEST_UNREAD: Seconds = Seconds::new(5.0);
 /// The same while settling, where looking costs no window anything.
 const SETTLE_UNREAD: Seconds = Seconds::new(0.05);
+/// What is waited for is due after this much more: the clock has whole nanoseconds only.
+const MOMENT: Seconds = Seconds::new(1e-6);
 /// Longest sleep in an idle window: often enough for Ctrl-C, and seldom enough to let the processor sleep.
 const NAP: Seconds = Seconds::new(0.05);
 /// How long a counter may stand still, or be unreadable for a moment, before it is given up.
 const STILL: Seconds = Seconds::new(3.0);
+/// Fewest executions of a window on a device that queues, where edges lie amid executions.
+const FEWEST: f64 = 4.0;
+/// How far the energy within an execution may run ahead of its time, as a part of the execution. A load that is at a
+/// power P1 for a share x of its time, and at P2 for the rest, is ahead by x (1 - x) (P1 - P2) / P: a quarter at most
+/// where the two differ by as much as their mean.
+const AHEAD: f64 = 0.25;
 
 /// What runs in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +60,7 @@ pub(super) struct Lengths {
 pub(super) struct Window {
     pub(super) start: Instant,
     pub(super) end: Instant,
-    pub(super) executions: u64,
+    pub(super) executions: f64,
     pub(super) edge: Seconds,
     pub(super) reads: Reads,
 }
@@ -63,6 +77,12 @@ pub(super) struct Rig<'a> {
     /// Readings since the last finished window.
     pub(super) samples: Vec<Sample>,
     pub(super) stop: &'a dyn Fn() -> bool,
+    /// What a device that queues works on; none on another, and while nothing runs.
+    queue: Option<Queue>,
+    /// Executions that a device that does not queue has done.
+    done: u64,
+    /// When the primary meter changes.
+    changes: Changes,
     /// Longest time between two looks at all meters.
     unread: Seconds,
     /// When all meters were last read.
@@ -99,7 +119,23 @@ impl<'a> Rig<'a> {
         let lost = vec![None; meters.len()];
         let (reads, latest) = (Reads::NONE, Reads::NONE);
         let unread = longest_unread(meters);
-        Self { executor, steps, clock, meters, period, samples, stop, unread, last_read, lost, reads, latest }
+        Self {
+            executor,
+            steps,
+            clock,
+            meters,
+            period,
+            samples,
+            stop,
+            queue: None,
+            done: 0,
+            changes: Changes::default(),
+            unread,
+            last_read,
+            lost,
+            reads,
+            latest,
+        }
     }
 
     /// Measures one window.
@@ -110,20 +146,29 @@ impl<'a> Rig<'a> {
     pub(super) fn measure(&mut self, load: Load, lengths: Lengths) -> Result<Window, RecordError> {
         self.samples.clear();
         let burst = self.settle(load, lengths.settle)?;
-        let (opening, opened_within) = self.edge(load, burst, None)?;
+        let (opening, opened_within) = self.edge(load, burst)?;
+        let done_before = self.done;
         let start = opening.before;
         self.lost.fill(None);
         self.reads = Reads::NONE;
-        self.sample_all(start, opening.energy);
-        let mut executions = 0u64;
+        self.sample_all(start, opening.energy)?;
         let length = lengths.window;
         let mut sampled = start;
         let mut now = start;
-        while now - start < length {
-            if load == Load::Idle {
+        while now - start < length || self.has_too_few_since(start) {
+            if self.executor.queues() {
+                let due = [
+                    Some(length - (now - start)),
+                    Some(self.unread - (now - self.last_read)),
+                    lengths.every.map(|every| every - (now - sampled)),
+                ];
+                let next =
+                    due.into_iter().flatten().filter(|due| *due > Seconds::ZERO).map(|due| due + MOMENT);
+                self.go_on(next.fold(now + NAP, |next, due| next.min(now + due)))?;
+            } else if load == Load::Idle {
                 self.nap(lengths.every.filter(|&every| every < NAP).unwrap_or(NAP))?;
             } else {
-                executions += self.run(load, burst)?;
+                self.run(load, burst)?;
             }
             now = self.clock.now();
             if now - self.last_read > self.unread {
@@ -138,30 +183,51 @@ impl<'a> Rig<'a> {
                 }
             }
         }
-        let (closing, closed_within) = self.edge(load, burst, Some(&mut executions))?;
+        let (closing, closed_within) = self.edge(load, burst)?;
         let reads = self.reads;
-        self.sample_all(closing.before, closing.energy);
-        let edge = longer(opened_within, closed_within);
-        Ok(Window { start, end: closing.before, executions, edge, reads })
+        let end = closing.before;
+        self.sample_all(end, closing.energy)?;
+        let mut edge = longer(opened_within, closed_within);
+        let mut executions = (self.done - done_before) as f64;
+        if let Some(mut queue) = self.queue.take() {
+            queue.drain(self.executor, self.clock, self.stop)?;
+            executions = queue.executed(start, end);
+            // Bursts at either edge are spread evenly over their time: equal work at a clock that a burst of 20 ms does
+            // not see change. What is uneven is the energy inside of one execution.
+            edge += queue.each().unwrap_or(Seconds::ZERO) * AHEAD;
+        }
+        Ok(Window { start, end, executions, edge, reads })
+    }
+
+    /// Whether a device that queues has finished too few executions for a window.
+    fn has_too_few_since(&self, start: Instant) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.executed(start, self.clock.now()) < FEWEST)
     }
 
     /// Runs the load until it is in its steady state; the number of executions that make a short burst.
     fn settle(&mut self, load: Load, settle: Seconds) -> Result<u64, RecordError> {
         // What the meters count before the window is nobody's energy, so what is lost here does not matter.
-        let _ = self.read_all(self.clock.now());
-        if let Load::Step(step) = load {
-            // The step's own inputs: what the steps before it leave in its buffers. Real data, never zeros.
-            for earlier in 0..=step {
-                self.executor.launch(earlier)?;
-            }
-            self.executor.sync()?;
+        self.read_all_before_window()?;
+        let task = match load {
+            Load::Step(step) => Some(Task::Step(step)),
+            Load::Pass => Some(Task::Pass),
+            Load::Idle => None,
+        };
+        // What an attempt left that failed.
+        if let Some(mut queue) = self.queue.take() {
+            queue.drain(self.executor, self.clock, self.stop)?;
+        }
+        let unit = task.map_or(Ok(1), |task| self.executor.ready(task, self.clock))?.max(1);
+        if self.executor.queues() {
+            self.queue = task.map(|task| Queue::new(task, unit));
+            return self.settle_queue(settle).map(|()| unit);
         }
         let until = self.clock.now() + settle;
         let target = self.burst_target();
-        let mut burst = 1;
+        let mut burst = unit;
         loop {
             if self.clock.now() - self.last_read > SETTLE_UNREAD {
-                let _ = self.read_all(self.clock.now());
+                self.read_all_before_window()?;
             }
             let begin = self.clock.now();
             if load == Load::Idle {
@@ -176,10 +242,61 @@ impl<'a> Rig<'a> {
             let took = (now - begin).value().max(1e-9);
             let fitting = (burst as f64 * target.value() / took).max(1.0);
             // Grows at most tenfold a time, so that one interrupted burst does not make a huge one.
-            burst = (fitting as u64).clamp(1, burst.saturating_mul(10));
+            burst = ((fitting as u64).clamp(1, burst.saturating_mul(10)) / unit).max(1) * unit;
             if now >= until && took >= target.value() / 2.0 || now > until + settle + target * 100.0 {
                 return Ok(burst);
             }
+        }
+    }
+
+    /// Keeps the queue full until the load is in its steady state.
+    fn settle_queue(&mut self, settle: Seconds) -> Result<(), RecordError> {
+        let until = self.clock.now() + settle;
+        let patience = until + settle + STILL;
+        loop {
+            let now = self.clock.now();
+            if now - self.last_read > SETTLE_UNREAD {
+                self.read_all_before_window()?;
+            }
+            let steady = self.queue.as_ref().is_none_or(Queue::is_steady);
+            if now >= until && (steady || now > patience) {
+                return Ok(());
+            }
+            let next = if until > now { until } else { now + self.burst_target() };
+            self.go_on(next.min(now + SETTLE_UNREAD))?;
+        }
+    }
+
+    /// Reads every meter where nothing is measured: what is lost there does not matter, and a meter that stays lost
+    /// is found at the opening edge.
+    fn read_all_before_window(&mut self) -> Result<(), RecordError> {
+        match self.read_all(self.clock.now()) {
+            Ok(()) | Err(RecordError::Meter(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps a device that queues busy until an instant, or lets it rest where it has nothing to do.
+    fn go_on(&mut self, until: Instant) -> Result<(), RecordError> {
+        loop {
+            if (self.stop)() {
+                return Err(RecordError::Stopped);
+            }
+            self.top_up()?;
+            let now = self.clock.now();
+            if now >= until {
+                return Ok(());
+            }
+            let wanted = self.queue.as_ref().map_or(until, |queue| queue.wants_more_at(now));
+            self.clock.sleep_until(until.min(wanted).min(now + NAP));
+        }
+    }
+
+    /// Gives a device that queues more to do, if there is room.
+    fn top_up(&mut self) -> Result<(), RecordError> {
+        match &mut self.queue {
+            Some(queue) => queue.top_up(self.executor, self.clock),
+            None => Ok(()),
         }
     }
 
@@ -192,22 +309,24 @@ impl<'a> Rig<'a> {
     /// Runs on until the primary reading changes, and how far the change may lie before it was seen.
     ///
     /// A continuous meter has no changes: its edge is now, within the time that the reading took.
-    fn edge(
-        &mut self,
-        load: Load,
-        burst: u64,
-        mut executions: Option<&mut u64>,
-    ) -> Result<(Look, Seconds), RecordError> {
+    fn edge(&mut self, load: Load, burst: u64) -> Result<(Look, Seconds), RecordError> {
         let begin = self.clock.now();
         let patience = longer(STILL, self.period.unwrap_or(Seconds::ZERO) * 50.0);
         let mut previous: Option<Look> = None;
+        // Whether the look to come follows the one before it closely.
+        let mut close = true;
         loop {
             if let Some(look) = self.look()? {
                 match (self.period, previous) {
                     (None, _) => return Ok((look, look.after - look.before)),
-                    (Some(period), Some(previous)) if previous.energy != look.energy => {
-                        let unseen = look.after - previous.before;
-                        return Ok((look, if unseen < period { unseen } else { period }));
+                    (Some(period), Some(before)) if before.energy != look.energy => {
+                        if close {
+                            self.changes.saw(look.before);
+                            let unseen = look.after - before.before;
+                            return Ok((look, if unseen < period { unseen } else { period }));
+                        }
+                        self.changes.surprise();
+                        previous = Some(look);
                     }
                     _ => previous = Some(look),
                 }
@@ -217,17 +336,25 @@ impl<'a> Rig<'a> {
             }
             // The primary meter is looked at here all the time, and a change must not be seen by anyone else.
             if self.clock.now() - self.last_read > self.unread {
-                self.read_others(self.clock.now());
+                self.read_others(self.clock.now())?;
             }
-            let ran = self.run(load, burst)?;
-            if let Some(executions) = executions.as_deref_mut() {
-                *executions += ran;
+            if self.executor.queues() {
+                let now = self.clock.now();
+                let next = match (self.period, previous) {
+                    (Some(period), Some(look)) => self.changes.next_look(look.before, now, period),
+                    // The file was just being written.
+                    _ => NextLook { at: now + self.burst_target(), close: true },
+                };
+                close = next.close;
+                self.go_on(next.at)?;
+            } else {
+                self.run(load, burst)?;
             }
         }
     }
 
-    /// Executes the load `burst` times; idle waits instead.
-    fn run(&mut self, load: Load, burst: u64) -> Result<u64, RecordError> {
+    /// Executes the load `burst` times and waits for it; idle waits only. For devices that do not queue.
+    fn run(&mut self, load: Load, burst: u64) -> Result<(), RecordError> {
         if (self.stop)() {
             return Err(RecordError::Stopped);
         }
@@ -243,12 +370,12 @@ impl<'a> Rig<'a> {
                 }
             }
             Load::Idle => {
-                self.nap(self.burst_target())?;
-                return Ok(0);
+                return self.nap(self.burst_target());
             }
         }
         self.executor.sync()?;
-        Ok(burst)
+        self.done += burst;
+        Ok(())
     }
 
     /// Sleeps, unless the user wants to stop.
@@ -274,7 +401,7 @@ impl<'a> Rig<'a> {
 
     /// Reads the primary meter; none if the file was just being written.
     fn look(&mut self) -> Result<Option<Look>, RecordError> {
-        match self.read(0) {
+        match self.read(0)? {
             (before, after, Ok(energy)) => Ok(Some(Look { before, after, energy })),
             (.., Err(ReadError::Retry(_))) => Ok(None),
             (.., Err(error)) => Err(RecordError::Meter(error)),
@@ -282,7 +409,12 @@ impl<'a> Rig<'a> {
     }
 
     /// Reads a meter, with the times before and after, and notes what that took.
-    fn read(&mut self, meter: usize) -> (Instant, Instant, Result<Joules, ReadError>) {
+    ///
+    /// # Errors
+    ///
+    /// Those of a device that queues, which gets more to do before its meters keep us.
+    fn read(&mut self, meter: usize) -> Result<(Instant, Instant, Result<Joules, ReadError>), RecordError> {
+        self.top_up()?;
         // Asking for the processor time takes longer than asking for the time, so it stays outside the edges.
         let cpu_before = self.clock.thread_time();
         let before = self.clock.now();
@@ -291,41 +423,43 @@ impl<'a> Rig<'a> {
         let cpu_s = cpu_before.zip(self.clock.thread_time()).map(|(begin, end)| end - begin);
         self.reads = self.reads.plus(self.latest);
         self.latest = Reads { count: 1, time_s: after - before, cpu_s };
-        (before, after, energy)
+        Ok((before, after, energy))
     }
 
     /// Reads every meter, so that each sees its wraps. Only the primary one's failure ends a window.
     fn read_all(&mut self, now: Instant) -> Result<(), RecordError> {
-        self.read_others(now);
-        match self.read(0).2 {
+        self.read_others(now)?;
+        match self.read(0)?.2 {
             Ok(_) | Err(ReadError::Retry(_)) => Ok(()),
             Err(error) => Err(RecordError::Meter(error)),
         }
     }
 
     /// Reads every meter but the primary one.
-    fn read_others(&mut self, now: Instant) {
+    fn read_others(&mut self, now: Instant) -> Result<(), RecordError> {
         self.last_read = now;
         for i in 1..self.meters.len() {
-            match self.read(i).2 {
+            match self.read(i)?.2 {
                 Ok(_) | Err(ReadError::Retry(_)) => {}
                 Err(error) => self.lose(i, &error),
             }
         }
+        Ok(())
     }
 
     /// Gives every meter a sample of exactly this edge. A side meter that failed has none; the reason is in
     /// [`Self::losses`].
-    fn sample_all(&mut self, at: Instant, primary: Joules) {
+    fn sample_all(&mut self, at: Instant, primary: Joules) -> Result<(), RecordError> {
         self.last_read = at;
         self.push(self.meters[0].0, at, primary);
         for i in 1..self.meters.len() {
-            match self.read(i).2 {
+            match self.read(i)?.2 {
                 Ok(energy) if self.lost[i].is_none() => self.push(self.meters[i].0, at, energy),
                 Ok(_) => {}
                 Err(error) => self.lose(i, &error),
             }
         }
+        Ok(())
     }
 
     /// Notes why a side meter has no reading of this window; the first reason stands.

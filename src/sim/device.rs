@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::backend::{Backend, BackendError, BackendInfo, Executor, Task, Tensors};
+use crate::backend::{Backend, BackendError, BackendInfo, CacheUse, Executor, Mark, Task, Tensors};
 use crate::clock::{Clock, Instant};
 use crate::meter::{Meter, MeterCandidate, PowerIntegral, ReadError, WrappingCounter};
 use crate::network::Network;
@@ -49,9 +49,9 @@ impl SimDevice {
         SimClock(self.clone())
     }
 
-    /// What runs networks on it.
-    pub fn backend(&self) -> SimBackend {
-        SimBackend(self.clone())
+    /// What runs networks on it; `cache` is what a step that is repeated finds in its caches.
+    pub fn backend(&self, cache: CacheUse) -> SimBackend {
+        SimBackend { device: self.clone(), cache }
     }
 
     /// Its sensors as meters, the primary one first. Nothing is known of their update periods but what the data sheet
@@ -109,8 +109,8 @@ impl SimDevice {
     }
 
     /// What a sensor shows to another thread while this one's work runs: joules or watts, and none of the device's
-    /// time. Work here is done when its call returns, so this is how a program polls during a kernel: it runs the
-    /// kernel in bursts as long as a query takes, and glances between them.
+    /// time. On a device that does not queue, work is done when its call returns, so this is how a program polls there
+    /// during a kernel: it runs the kernel in bursts as long as a query takes, and glances between them.
     pub fn glance(&self, sensor: usize) -> f64 {
         self.0.borrow_mut().glance(sensor)
     }
@@ -123,11 +123,12 @@ impl SimDevice {
 
     /// Runs a step of the plan that was prepared last, each time on buffers that no cache holds.
     pub fn replay_cold(&self, step: usize, times: u64) {
-        self.0.borrow_mut().replay_cold(step, times);
+        self.0.borrow_mut().replay(step, times, CacheUse::Cold);
     }
 }
 
-/// A simulated device's time: it moves when the device works, is asked, or somebody sleeps.
+/// A simulated device's time: it moves when the device is asked, is waited for, or somebody sleeps. Where it does not
+/// queue, starting work is waiting for it.
 #[derive(Clone)]
 pub struct SimClock(SimDevice);
 
@@ -137,7 +138,7 @@ impl Clock for SimClock {
     }
 
     fn sleep_until(&self, deadline: Instant) {
-        self.0.0.borrow_mut().rest_until(deadline.since_origin().value());
+        self.0.0.borrow_mut().pass_until(deadline.since_origin().value());
     }
 
     fn origin_unix(&self) -> Seconds {
@@ -150,18 +151,24 @@ impl Clock for SimClock {
 }
 
 /// Runs networks on a simulated device.
-pub struct SimBackend(SimDevice);
+pub struct SimBackend {
+    device: SimDevice,
+    cache: CacheUse,
+}
 
 impl Backend for SimBackend {
     fn info(&self) -> BackendInfo {
         BackendInfo {
             kind: "sim",
-            name: self.0.0.borrow().device.name.clone(),
-            uuid: Some(self.0.0.borrow().device.uuid()),
+            name: self.device.0.borrow().device.name.clone(),
+            uuid: Some(self.device.0.borrow().device.uuid()),
             engine: "simulated".to_string(),
             threads: 1,
-            precision: "f32",
-            layout: "nchw",
+            cache: Some(self.cache),
+            emulated: false,
+            driver: None,
+            cuda: None,
+            cudnn: None,
         }
     }
 
@@ -175,44 +182,68 @@ impl Backend for SimBackend {
         plan: &Plan,
         _tensors: &Tensors,
     ) -> Result<Box<dyn Executor>, BackendError> {
-        let mut machine = self.0.0.borrow_mut();
+        let mut machine = self.device.0.borrow_mut();
         let works = Work::of_plan(network, plan, &machine.device);
         machine.load(works, plan.buffers.len());
-        Ok(Box::new(SimExecutor(self.0.clone())))
+        Ok(Box::new(SimExecutor { device: self.device.clone(), cache: self.cache }))
     }
 }
 
 /// A prepared plan. It takes time and energy and computes nothing.
-struct SimExecutor(SimDevice);
+struct SimExecutor {
+    device: SimDevice,
+    cache: CacheUse,
+}
+
+impl SimExecutor {
+    /// Starts work, and waits for it on a device that does not queue.
+    fn start(&self, work: impl FnOnce(&mut Machine)) {
+        let mut machine = self.device.0.borrow_mut();
+        work(&mut machine);
+        if !machine.device.speed.queues {
+            machine.work_off();
+        }
+    }
+}
 
 impl Executor for SimExecutor {
     fn steps(&self) -> usize {
-        self.0.0.borrow().steps()
+        self.device.0.borrow().steps()
     }
 
     fn launch(&mut self, step: usize) -> Result<(), BackendError> {
-        self.0.0.borrow_mut().execute(step);
+        self.start(|machine| machine.enqueue(step, 1, CacheUse::Hot));
         Ok(())
     }
 
     fn repeat(&mut self, task: Task, times: u64) -> Result<(), BackendError> {
-        let mut machine = self.0.0.borrow_mut();
-        match task {
-            Task::Step(step) => machine.replay(step, times),
+        self.start(|machine| match task {
+            Task::Step(step) => machine.enqueue(step, times, self.cache),
             Task::Pass => {
                 for _ in 0..times {
-                    (0..machine.steps()).for_each(|step| {
-                        machine.execute(step);
-                    });
+                    (0..machine.steps()).for_each(|step| machine.enqueue(step, 1, CacheUse::Hot));
                 }
             }
-        }
+        });
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), BackendError> {
-        self.0.0.borrow_mut().synchronize();
+        self.device.0.borrow_mut().synchronize();
         Ok(())
+    }
+
+    fn queues(&self) -> bool {
+        self.device.0.borrow().device.speed.queues
+    }
+
+    fn mark(&mut self, _clock: &dyn Clock) -> Result<Mark, BackendError> {
+        Ok(Mark(self.device.0.borrow_mut().mark()))
+    }
+
+    fn passed(&mut self, mark: Mark, _clock: &dyn Clock) -> Result<Option<Instant>, BackendError> {
+        let passed = self.device.0.borrow_mut().passed(mark.0);
+        Ok(passed.map(|at| Instant::default() + Seconds::new(at)))
     }
 
     fn algorithm(&self, _step: usize) -> &str {

@@ -1,9 +1,11 @@
 //! The true state of a simulated device: time, power, temperature, clock and caches.
 
+use crate::backend::CacheUse;
 use crate::stats::Rng;
 
 use super::history::History;
 use super::parameters::{DeviceParameters, Domain, Tail};
+use super::queue::{Entry, Job, Queue};
 use super::sensor::Sensor;
 use super::work::{Cache, Traffic, Work};
 
@@ -83,6 +85,7 @@ impl Split {
 pub(super) struct Machine {
     pub(super) device: DeviceParameters,
     works: Vec<Work>,
+    queue: Queue,
     cache: Cache,
     now: f64,
     celsius: f64,
@@ -126,6 +129,7 @@ impl Machine {
         history.push(0.0, rest, device.power.memory_idle_w);
         Self {
             works: Vec::new(),
+            queue: Queue::default(),
             cache: Cache::new(device.speed.cache_bytes, 0, 0),
             now: 0.0,
             celsius: device.thermal.ambient_c + device.thermal.resistance_k_per_w * rest,
@@ -170,53 +174,106 @@ impl Machine {
         self.limit < self.wanted_clock() * 0.999
     }
 
-    /// Runs a step once.
+    /// Runs a step once, after all that is queued.
     pub(super) fn execute(&mut self, step: usize) -> Execution {
-        self.execute_many(step, 1)
+        self.work_off();
+        self.work(&mut Job::new(step, 1, CacheUse::Hot), f64::INFINITY)
     }
 
-    /// Runs a step `times` times on end: the mean of one execution. What the step finds in the caches is settled
-    /// after its first two executions.
-    pub(super) fn replay(&mut self, step: usize, times: u64) {
-        for _ in 0..times.min(2) {
-            self.execute(step);
+    /// Runs a step `times` times on end.
+    pub(super) fn replay(&mut self, step: usize, times: u64, cache: CacheUse) {
+        self.enqueue(step, times, cache);
+        self.work_off();
+    }
+
+    /// Puts `times` executions of a step into the queue, which is worked off while time passes.
+    pub(super) fn enqueue(&mut self, step: usize, times: u64, cache: CacheUse) {
+        let mut push = |times| self.queue.entries.push_back(Entry::Job(Job::new(step, times, cache)));
+        // What a step finds in the caches is settled after its first two executions, or is always nothing.
+        let alone = if cache == CacheUse::Hot { times.min(2) } else { 0 };
+        (0..alone).for_each(|_| push(1));
+        if times > alone {
+            push(times - alone);
         }
-        if times > 2 {
-            self.execute_many(step, times - 2);
+    }
+
+    /// Puts a mark into the queue, behind all work.
+    pub(super) fn mark(&mut self) -> u64 {
+        let mark = self.queue.mark();
+        self.work_until(self.now);
+        mark
+    }
+
+    /// When the device came past a mark, if it has. Asked once.
+    pub(super) fn passed(&mut self, mark: u64) -> Option<f64> {
+        self.queue.passed(mark)
+    }
+
+    /// Works until the queue is empty.
+    pub(super) fn work_off(&mut self) {
+        self.work_until(f64::INFINITY);
+    }
+
+    /// Works until the queue is empty, or until a time.
+    fn work_until(&mut self, until: f64) {
+        while let Some(&next) = self.queue.entries.front() {
+            match next {
+                Entry::Mark(mark) => self.queue.pass(mark, self.now),
+                Entry::Job(mut job) => {
+                    self.work(&mut job, until);
+                    if job.left > 0.0 {
+                        self.queue.entries[0] = Entry::Job(job);
+                        return;
+                    }
+                }
+            }
+            self.queue.entries.pop_front();
         }
     }
 
-    /// Runs a step `times` times, each time on buffers that no cache holds.
-    pub(super) fn replay_cold(&mut self, step: usize, times: u64) {
-        self.cache.flush();
-        self.execute_many(step, times);
-        self.cache.flush();
-    }
-
-    /// `times` executions whose traffic is that of the first, in stretches of mean power: what happens within one is
-    /// far shorter than the window of any sensor and than the time in which the limiter acts. Gives the mean of one.
-    fn execute_many(&mut self, step: usize, times: u64) -> Execution {
-        let traffic = self.cache.pass(step, &self.works[step]);
-        let noise = match self.device.speed.time_noise {
-            0.0 => 1.0,
-            deviation => (1.0 + deviation * self.noise.normal()).clamp(0.5, 1.5),
-        };
+    /// Works on a job until it is done, or until a time. Its executions have the traffic of the first and are done in
+    /// stretches of mean power: what happens within one is far shorter than the window of any sensor and than the time
+    /// in which the limiter acts. Gives its part of the mean of one execution.
+    fn work(&mut self, job: &mut Job, until: f64) -> Execution {
+        let mut sum = Execution::default();
+        if self.now >= until {
+            return sum;
+        }
+        let (traffic, noise) = job.begun.unwrap_or_else(|| self.begin(job));
+        job.begun = Some((traffic, noise));
         let longest = self.device.clock.limiter_s * LIMITER_STRETCH;
-        let (times, mut sum) = (times as f64, Execution::default());
-        let mut left = times;
-        while left > 0.0 {
-            let one = self.one(step, traffic, noise);
+        while job.left > 0.0 && self.now < until {
+            let one = self.one(job.step, traffic, noise);
             let whole = one.time + one.gap_time;
-            // A part of an execution, where it is longer than the limiter is slow.
-            let now = left.min(longest / whole);
+            // A part of an execution, where it is longer than the limiter is slow, or than there is time.
+            let wanted = job.left.min(longest / whole);
+            let fitting = (until - self.now) / whole;
+            let (part, end) =
+                if fitting < wanted { (fitting, until) } else { (wanted, self.now + whole * wanted) };
             let power = one.energy.plus(one.gap_energy).times(1.0 / whole);
-            self.spend(self.now + whole * now, power, true);
-            sum = sum.plus(one.times(now / times));
-            left = if now < left { left - now } else { 0.0 };
+            self.spend(end, power, true);
+            sum = sum.plus(one.times(part / job.times));
+            job.left = if part < job.left { job.left - part } else { 0.0 };
+        }
+        if job.left <= 0.0 && job.cache == CacheUse::Cold {
+            self.cache.flush();
         }
         self.worked_until = Some(self.now);
         self.launched = true;
         sum
+    }
+
+    /// What a job's executions move, and the factor by which they are longer than others, as it begins.
+    fn begin(&mut self, job: &Job) -> (Traffic, f64) {
+        if job.cache == CacheUse::Cold {
+            self.cache.flush();
+        }
+        let traffic = self.cache.pass(job.step, &self.works[job.step]);
+        let noise = match self.device.speed.time_noise {
+            0.0 => 1.0,
+            deviation => (1.0 + deviation * self.noise.normal()).clamp(0.5, 1.5),
+        };
+        (traffic, noise)
     }
 
     /// One execution at the clock and temperature of now.
@@ -241,6 +298,7 @@ impl Machine {
 
     /// Waits for all work: the host needs a moment until it launches again.
     pub(super) fn synchronize(&mut self) {
+        self.work_off();
         if std::mem::take(&mut self.launched) && self.device.speed.sync_s > 0.0 {
             let power = self.active_idle();
             self.spend(self.now + self.device.speed.sync_s, power, true);
@@ -250,13 +308,14 @@ impl Machine {
     /// Rests until a time at which a new run begins, whose work has noise of its own.
     pub(super) fn begin_at(&mut self, from: f64) {
         if from > self.now {
-            self.rest_until(from);
+            self.pass_until(from);
             self.noise = Rng::stream(self.noise.number(), from.to_bits());
         }
     }
 
-    /// Rests until a time that is not before now.
-    pub(super) fn rest_until(&mut self, until: f64) {
+    /// Lets time pass until one that is not before now: the device does what is queued, and then rests.
+    pub(super) fn pass_until(&mut self, until: f64) {
+        self.work_until(until);
         while self.now < until {
             let longest = until.min(self.now + LONGEST_STRETCH);
             // Where the hold ends, a new stretch begins.
@@ -270,9 +329,9 @@ impl Machine {
     pub(super) fn query(&mut self, sensor: usize) -> f64 {
         let takes = self.sensors[sensor].query_time();
         // The value is taken in the middle of the call.
-        self.rest_until(self.now + takes / 2.0);
+        self.pass_until(self.now + takes / 2.0);
         let value = self.glance(sensor);
-        self.rest_until(self.now + takes / 2.0);
+        self.pass_until(self.now + takes / 2.0);
         value
     }
 
@@ -407,7 +466,7 @@ mod tests {
     fn work(machine: &mut Machine, time: f64) -> f64 {
         let (begin, energy) = (machine.now(), machine.energy().board);
         while machine.now() - begin < time {
-            machine.replay(0, 10);
+            machine.replay(0, 10, CacheUse::Hot);
         }
         (machine.energy().board - energy) / (machine.now() - begin)
     }
@@ -432,7 +491,7 @@ mod tests {
         device.thermal.leakage_w_per_k = 0.0;
         let (mut machine, _) = self::machine(&device);
         machine.set_celsius(80.0);
-        machine.rest_until(machine.now() + 20.0);
+        machine.pass_until(machine.now() + 20.0);
         let rest = 30.0 + 0.1 * device.power.active_idle_w;
         assert_relative_eq!(machine.celsius(), rest + (80.0 - rest) * (-1.0f64).exp(), epsilon = 0.01);
     }
@@ -484,14 +543,14 @@ mod tests {
             machine.execute(0);
         }
         assert_relative_eq!(relative(&machine), 1.0 + 0.1 * (-1.0f64).exp(), epsilon = 1e-3);
-        machine.rest_until(machine.now() + 10.0);
+        machine.pass_until(machine.now() + 10.0);
         assert_relative_eq!(relative(&machine), 1.1, epsilon = 1e-6);
         // A device whose clock has to wake up first.
         device.clock.boost_mhz = device.clock.reference_mhz * 0.5;
         device.clock.lowest_mhz = device.clock.boost_mhz;
         let mut waking = Machine::quiet(&device);
         assert_relative_eq!(relative(&waking), 0.5, epsilon = 1e-6);
-        waking.rest_until(1.0);
+        waking.pass_until(1.0);
         assert_relative_eq!(relative(&waking), 0.5, epsilon = 1e-6);
         assert_relative_eq!(relative(&self::machine(&device).0), 0.5, epsilon = 0.01);
     }
@@ -510,7 +569,7 @@ mod tests {
         let (mut machine, _) = machine(&device);
         let resting = |machine: &mut Machine, time: f64| {
             let before = machine.energy().board;
-            machine.rest_until(machine.now() + time);
+            machine.pass_until(machine.now() + time);
             machine.energy().board - before
         };
         assert_relative_eq!(resting(&mut machine, 2.0), 200.0, max_relative = 1e-6);
@@ -544,6 +603,36 @@ mod tests {
     }
 
     #[test]
+    fn queued_work_is_done_while_time_passes_and_costs_the_same() {
+        let mut device = device();
+        device.speed.gap_s = 2e-6;
+        let (mut machine, _) = machine(&device);
+        let (mut reference, _) = self::machine(&device);
+        reference.replay(0, 100, CacheUse::Hot);
+        reference.pass_until(1.0);
+        let begin = machine.now();
+        let one = machine.execute(0);
+        let each = one.time + one.gap_time;
+        machine.enqueue(0, 49, CacheUse::Hot);
+        let first = machine.mark();
+        machine.enqueue(0, 50, CacheUse::Hot);
+        let second = machine.mark();
+        // Nothing happens until time passes; a query takes some.
+        assert_relative_eq!(machine.now(), begin + each, max_relative = 1e-12);
+        machine.pass_until(begin + 49.5 * each);
+        assert_eq!(machine.passed(first), None);
+        machine.pass_until(begin + 50.5 * each);
+        assert_relative_eq!(machine.passed(first).unwrap(), begin + 50.0 * each, max_relative = 1e-9);
+        assert_eq!(machine.passed(second), None);
+        machine.pass_until(1.0);
+        assert_relative_eq!(machine.passed(second).unwrap(), begin + 100.0 * each, max_relative = 1e-9);
+        assert_relative_eq!(machine.energy().board, reference.energy().board, max_relative = 1e-9);
+        // Behind an empty queue a mark is passed at once.
+        let third = machine.mark();
+        assert_eq!(machine.passed(third), Some(1.0));
+    }
+
+    #[test]
     fn a_burst_costs_what_its_executions_cost() {
         let mut device = device();
         device.speed.cache_bytes = 1e6;
@@ -552,7 +641,7 @@ mod tests {
         for _ in 0..50 {
             single.execute(0);
         }
-        burst.replay(0, 50);
+        burst.replay(0, 50, CacheUse::Hot);
         assert_relative_eq!(single.now(), burst.now(), max_relative = 1e-9);
         assert_relative_eq!(single.energy().board, burst.energy().board, max_relative = 1e-9);
     }
@@ -561,20 +650,16 @@ mod tests {
     fn cold_buffers_cost_more_than_warm_ones() {
         let mut device = device();
         device.speed.cache_bytes = 1e9;
-        let joules = |cold: bool| {
+        let joules = |cache: CacheUse| {
             let (mut machine, _) = machine(&device);
             let before = machine.energy().board;
-            if cold {
-                machine.replay_cold(0, 100)
-            } else {
-                machine.replay(0, 100)
-            }
+            machine.replay(0, 100, cache);
             machine.energy().board - before
         };
         // 8 x 64 x 56 x 56 f32 in and out, and 64 x 64 x 9 weights with a bias: all from memory, or none of it.
         let bytes = 4.0 * (2.0 * 8.0 * 64.0 * 56.0 * 56.0 + 64.0 * 64.0 * 9.0 + 64.0);
         let memory = 100.0 * bytes * device.energy.memory_byte_j;
-        let (cold, warm) = (joules(true), joules(false));
+        let (cold, warm) = (joules(CacheUse::Cold), joules(CacheUse::Hot));
         // Arithmetic takes longer than memory here, so that nothing else differs.
         assert_relative_eq!(cold - warm, memory, max_relative = 1e-6);
     }

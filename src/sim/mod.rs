@@ -9,6 +9,7 @@ mod device_file;
 mod history;
 mod machine;
 mod parameters;
+mod queue;
 mod random;
 mod sensor;
 #[cfg(test)]

@@ -50,6 +50,8 @@ pub struct Speed {
     pub sync_s: f64,
     /// Relative standard deviation of the time of a burst of work.
     pub time_noise: f64,
+    /// Whether work is queued and the host goes on meanwhile, as on GPUs.
+    pub queues: bool,
 }
 
 /// Energy of work at the reference clock, above the static power.

@@ -71,6 +71,7 @@ impl Draw {
             gap_s: self.log(5e-7, 3e-5),
             sync_s: self.log(5e-6, 3e-4),
             time_noise: self.within(0.0, 0.01),
+            queues: true,
         }
     }
 

@@ -22,6 +22,9 @@ pub struct Environment {
     pub throttle_reasons: Vec<String>,
     /// Processor time that other processes used during the run, as a share of the machine.
     pub other_processes: Option<f64>,
+    /// Processes of others that computed on the device when the run began or ended, where it tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_processes: Option<usize>,
     /// The container or virtual machine that the program saw itself in.
     pub container: Option<String>,
     /// How weights and input were made.

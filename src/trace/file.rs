@@ -26,6 +26,8 @@ const LONGEST_TIME: f64 = 2e10;
 /// Most energy in joules of one recording. All the world's electricity of a week is less (IEA, Electricity 2024:
 /// 1e20 J a year), and the squares of what is below it are still numbers.
 const MOST_ENERGY: f64 = 1e18;
+/// Most executions in a window: what versions could count that counted whole ones.
+const MOST_EXECUTIONS: f64 = u64::MAX as f64;
 /// Largest error that a meter may state of itself, relative to its reading.
 const MOST_RELATIVE: f64 = 1e3;
 
@@ -305,9 +307,10 @@ fn check_span(trace: &Trace, span: &Span) -> Result<(), String> {
         return Err("a window does not follow the one before it; the trace is damaged".to_string());
     }
     let works = !matches!(span.kind, SpanKind::Idle | SpanKind::ActiveIdle);
-    if works && span.executions == 0 {
+    if works && span.executions <= 0.0 {
         return Err("a window without executions; the trace is damaged".to_string());
     }
+    limited("executions", span.executions, MOST_EXECUTIONS)?;
     limited("edge_s", span.edge_s.value(), LONGEST_TIME)?;
     let signatures = trace.header.signatures.len();
     match span.kind {

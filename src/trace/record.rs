@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::Instant;
 use crate::units::{Joules, Seconds};
@@ -67,13 +68,19 @@ pub struct LayerRecord {
     pub fused_into: Option<String>,
     /// The algorithm that computed it.
     pub algorithm: Option<String>,
+    /// Bytes that the algorithm needed beside its tensors, where it needed any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_bytes: Option<u64>,
+    /// The device's kernels that it ran, in order, where the device tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernels: Vec<String>,
     /// Output shape, the batch left out.
     pub output: Vec<usize>,
     /// 2 x multiply-accumulates of conv and linear, for the batch.
     pub flops: u64,
     /// All other operations, for the batch.
     pub flops_elementwise: u64,
-    /// Least f32 traffic of one execution.
+    /// Least traffic of one execution, in the precision of the run.
     pub bytes: u64,
 }
 
@@ -96,6 +103,9 @@ pub struct DeviceRecord {
     pub precision: String,
     /// Memory layout.
     pub layout: String,
+    /// What replays of a layer found in the last-level cache, where that was decided: `cold` or `hot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<String>,
     /// The library or engine that computes.
     pub engine: String,
     /// Worker threads.
@@ -284,10 +294,33 @@ pub struct Span {
     pub start: Instant,
     /// When it ended; every meter has a sample of exactly this time.
     pub end: Instant,
-    /// How often the work ran from start to end.
-    pub executions: u64,
+    /// How often the work ran from start to end. A device that works on while its meter is read is amid an execution at
+    /// both edges, so this need not be a whole number; one that is, is written as an integer.
+    #[serde(serialize_with = "write_count", deserialize_with = "read_count")]
+    pub executions: f64,
     /// How far an edge may lie from the true change of the primary reading, at most.
     pub edge_s: Seconds,
+}
+
+/// Largest number below which every integer is a number of this kind, so that nothing is lost as an integer.
+const LARGEST_INTEGER: f64 = 9_007_199_254_740_992.0;
+
+/// A count that is whole as an integer, as versions wrote it that knew no others.
+fn write_count<S: Serializer>(count: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if count.fract() == 0.0 && (0.0..=LARGEST_INTEGER).contains(count) {
+        serializer.serialize_u64(*count as u64)
+    } else {
+        serializer.serialize_f64(*count)
+    }
+}
+
+/// A count, whole or not: no less than nothing, and finite.
+fn read_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let count = f64::deserialize(deserializer)?;
+    if count.is_finite() && count >= 0.0 {
+        return Ok(count);
+    }
+    Err(D::Error::invalid_value(Unexpected::Float(count), &"a finite number of executions, none below 0"))
 }
 
 impl Span {

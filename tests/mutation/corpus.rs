@@ -74,6 +74,8 @@ pub(super) fn small_trace() -> Trace {
         kind: "flatten".into(),
         signature: None,
         algorithm: None,
+        workspace_bytes: None,
+        kernels: Vec::new(),
         output: vec![1],
         flops: 0,
         flops_elementwise: 0,
@@ -109,15 +111,15 @@ pub(super) fn small_trace() -> Trace {
         trace.spans.push(Span { kind, round, start: at(start), end: at(now), executions, edge_s });
         now += 300_000_000;
     };
-    window(SpanKind::WarmUp, 0, 1000, 15.0, 400);
-    window(SpanKind::Idle, 0, 500, 2.5, 0);
+    window(SpanKind::WarmUp, 0, 1000, 15.0, 400.0);
+    window(SpanKind::Idle, 0, 500, 2.5, 0.0);
     for round in 0..2 {
-        window(SpanKind::Replay(1), round, 510, 8.0 + 0.1 * round as f64, 1000);
-        window(SpanKind::Pass, round, 1020, 17.0 - 0.1 * round as f64, 390);
-        window(SpanKind::ActiveIdle, round, 500, 3.0, 0);
-        window(SpanKind::Replay(0), round, 500, 20.0 + 0.2 * round as f64, 500);
+        window(SpanKind::Replay(1), round, 510, 8.0 + 0.1 * round as f64, 1000.0);
+        window(SpanKind::Pass, round, 1020, 17.0 - 0.1 * round as f64, 390.0);
+        window(SpanKind::ActiveIdle, round, 500, 3.0, 0.0);
+        window(SpanKind::Replay(0), round, 500, 20.0 + 0.2 * round as f64, 500.0);
     }
-    window(SpanKind::Idle, 1, 500, 2.6, 0);
+    window(SpanKind::Idle, 1, 500, 2.6, 0.0);
     trace.warnings.push(Warning::new("example", "made by hand, not recorded"));
     trace.environment = Some(trace.header.environment.clone());
     trace.complete = true;

@@ -103,7 +103,16 @@ fn numbers_that_no_recording_holds_are_refused() {
         &changed(2, "\"edge_s\":0.001", "\"edge_s\":-0.001"),
         &["edge_s: expected 0 to 2e10, found -1e-3"],
     );
-    assert_says(&changed(2, "\"executions\":400", "\"executions\":-1"), &["damaged line: column ", "-1"]);
+    assert_says(
+        &changed(2, "\"executions\":400", "\"executions\":-1"),
+        &["damaged line: column ", "-1", "a finite number of executions, none below 0"],
+    );
+    assert_says(
+        &changed(2, "\"executions\":400", "\"executions\":4e19"),
+        &["executions: expected 0 to 1.8446744073709552e19, found 4e19"],
+    );
+    assert_says(&changed(2, "\"executions\":400", "\"executions\":1e999"), &["number out of range"]);
+    assert_says(&changed(2, "\"executions\":400", "\"executions\":null"), &["damaged line: column "]);
     assert_says(&changed(2, ",15.0]", ",1e999]"), &["damaged line", "number out of range"]);
     assert_says(
         &changed(1, "\"batch\":2", "\"batch\":0"),

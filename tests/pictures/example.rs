@@ -227,6 +227,7 @@ fn example(name: &str, lines: &[Line], rounds: usize, windows: &[f64]) -> Exampl
         cudnn: None,
         precision: "f32".to_string(),
         layout: "nchw".to_string(),
+        cache: None,
         engine: "im2col-gemm".to_string(),
         threads: 8,
     };
@@ -300,6 +301,8 @@ fn rows(lines: &[Line], signatures: &[Option<String>]) -> Vec<LayerRow> {
             fused: vec![],
             signature: signature.clone(),
             algorithm: None,
+            workspace_bytes: None,
+            kernels: Vec::new(),
             executions: 1,
             replays: 900,
             windows: 3,
@@ -362,6 +365,8 @@ fn trace(
         kind: line.1.to_string(),
         signature: index(signature),
         algorithm: None,
+        workspace_bytes: None,
+        kernels: Vec::new(),
         output: vec![],
         flops: line.3,
         flops_elementwise: line.4,
@@ -435,7 +440,7 @@ impl Tape {
         let start = Instant::from_nanos(self.nanos);
         self.rest(seconds, watts);
         let end = Instant::from_nanos(self.nanos);
-        self.spans.push(Span { kind, round, start, end, executions: 300, edge_s: Seconds::new(1e-4) });
+        self.spans.push(Span { kind, round, start, end, executions: 300.0, edge_s: Seconds::new(1e-4) });
     }
 
     fn rest(&mut self, seconds: f64, watts: f64) {

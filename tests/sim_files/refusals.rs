@@ -100,6 +100,8 @@ fn impossible_values_are_named_with_file_line_key_expected_and_found() {
             "\"sim:a\"",
             "sensor[0].id: expected no colon, as the first sensor is the primary meter and no part of another, found \"sim:a\"",
         ),
+        ("queues", "1", "speed.queues: expected true or false, found 1"),
+        ("queues", "\"true\"", "speed.queues: expected true or false, found \"true\""),
         ("kernel_s", "0", "speed.kernel_s: expected a number from 1e-7 to 1, found 0"),
         (
             "delay_s",

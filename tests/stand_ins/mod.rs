@@ -1,9 +1,12 @@
 //! Stand-ins for libraries of drivers, which the tests load or hand to the program.
 
+pub(crate) mod cuda;
+
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_int, c_uint};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use layerjoule::sim::DeviceParameters;
 use libloading::{Library, Symbol};
@@ -83,43 +86,44 @@ pub(crate) fn exact(preset: &str) -> DeviceParameters {
 /// The stand-in for `libnvidia-ml.so`; see `nvml.rs`. A process that needs two devices loads two copies.
 pub(crate) fn nvml_library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        // TARGET/PROFILE/deps/all-0123456789abcdef
-        let tests = std::env::current_exe().unwrap();
-        let of_profile = tests.ancestors().nth(2).unwrap();
-        let library = of_profile.join("examples/libfake_nvml.so");
-        // Cargo builds it beside the tests, unless it was asked for these tests only.
-        let written = |path: &Path| path.metadata().and_then(|data| data.modified());
-        let old = match (written(&library), written(&tests)) {
-            (Ok(library), Ok(tests)) => library < tests,
-            _ => true,
-        };
-        if old {
-            build(of_profile);
-        }
-        library
-    })
+    LIBRARY.get_or_init(|| example("fake_nvml"))
 }
 
-fn build(of_profile: &Path) {
+/// The file of a stand-in, which is an example in `Cargo.toml`.
+pub(crate) fn example(name: &str) -> PathBuf {
+    static KNOWN: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    // Held while it is built, so that nobody builds it twice.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(library) = known.get(name) {
+        return library.clone();
+    }
+    // TARGET/PROFILE/deps/all-0123456789abcdef
+    let tests = std::env::current_exe().unwrap();
+    let of_profile = tests.ancestors().nth(2).unwrap();
+    let library = of_profile.join(format!("examples/lib{name}.so"));
+    // Cargo builds it beside the tests, unless it was asked for these tests only.
+    let written = |path: &Path| path.metadata().and_then(|data| data.modified());
+    let old = match (written(&library), written(&tests)) {
+        (Ok(library), Ok(tests)) => library < tests,
+        _ => true,
+    };
+    if old {
+        build(of_profile, name);
+    }
+    known.insert(name.to_string(), library.clone());
+    library
+}
+
+fn build(of_profile: &Path, name: &str) {
     let profile = match of_profile.file_name().and_then(|name| name.to_str()).unwrap() {
         "debug" => "dev",
         other => other,
     };
     let built = Command::new(env!("CARGO"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--example",
-            "fake_nvml",
-            "--profile",
-            profile,
-            "--target-dir",
-        ])
+        .args(["build", "--quiet", "--locked", "--example", name, "--profile", profile, "--target-dir"])
         .arg(of_profile.parent().unwrap())
         .status()
         .unwrap();
-    assert!(built.success(), "the stand-in for libnvidia-ml.so does not build");
+    assert!(built.success(), "the stand-in {name} does not build");
 }

@@ -5,8 +5,10 @@
 #[allow(clippy::disallowed_methods)]
 pub(crate) mod injected;
 pub(crate) mod program;
+pub(crate) mod queued;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use layerjoule::backend::{BackendError, Executor};
@@ -25,6 +27,16 @@ pub(crate) struct Device {
     idle: Watts,
     period: f64,
     state: RefCell<State>,
+    /// What is worked off while time passes, in order.
+    queue: RefCell<VecDeque<Given>>,
+    /// When marks were passed: the first one's number is 1.
+    passed: RefCell<Vec<f64>>,
+}
+
+/// Work for some seconds at some watts, or a mark.
+enum Given {
+    Work(f64, f64),
+    Mark(u64),
 }
 
 struct State {
@@ -36,21 +48,77 @@ struct State {
 impl Device {
     pub(crate) fn new(idle: f64, period: f64) -> Rc<Self> {
         let state = RefCell::new(State { until: 0.0, energy: 0.0, published: 0.0 });
-        Rc::new(Self { clock: Rc::new(ManualClock::default()), idle: Watts::new(idle), period, state })
+        Rc::new(Self {
+            clock: Rc::new(ManualClock::default()),
+            idle: Watts::new(idle),
+            period,
+            state,
+            queue: RefCell::default(),
+            passed: RefCell::default(),
+        })
+    }
+
+    /// Queues `seconds` at `watts`.
+    fn give(&self, seconds: f64, watts: f64) {
+        self.catch_up();
+        self.queue.borrow_mut().push_back(Given::Work(seconds, watts));
+    }
+
+    /// Puts a mark behind what is queued; marks are numbered from 1.
+    fn mark(&self, number: u64) {
+        self.catch_up();
+        self.queue.borrow_mut().push_back(Given::Mark(number));
+    }
+
+    /// When a mark was passed, in seconds.
+    fn passed(&self, number: u64) -> Option<f64> {
+        self.catch_up();
+        self.passed.borrow().get(number as usize - 1).copied()
+    }
+
+    /// Lets time pass until the queue is empty.
+    fn wait(&self) {
+        self.catch_up();
+        let left = |given: &Given| if let Given::Work(seconds, _) = given { *seconds } else { 0.0 };
+        let queued: f64 = self.queue.borrow().iter().map(left).sum();
+        let until = self.state.borrow().until + queued;
+        // A nanosecond more than none, as the clock has no parts of one.
+        self.clock.sleep_until(Instant::default() + Seconds::new(until + 1e-9));
+        self.catch_up();
     }
 
     /// Spends `seconds` at `watts`.
     pub(crate) fn work(&self, seconds: f64, watts: f64) {
-        self.settle_idle();
+        self.catch_up();
         let end = self.state.borrow().until + seconds;
         self.advance(end, watts);
         let target = Instant::default() + Seconds::new(self.state.borrow().until);
         self.clock.sleep_until(target);
     }
 
-    /// Time that passed on the clock without work was idle.
-    fn settle_idle(&self) {
+    /// In the time that passed on the clock the device worked off its queue, and was idle then.
+    fn catch_up(&self) {
         let now = self.clock.now().since_origin().value();
+        let mut queue = self.queue.borrow_mut();
+        while let Some(next) = queue.front_mut() {
+            let begin = self.state.borrow().until;
+            match next {
+                Given::Mark(number) => {
+                    let mut passed = self.passed.borrow_mut();
+                    assert_eq!(passed.len() + 1, *number as usize);
+                    passed.push(begin);
+                }
+                Given::Work(seconds, watts) => {
+                    let part = seconds.min((now - begin).max(0.0));
+                    self.advance(begin + part, *watts);
+                    if part < *seconds {
+                        *seconds -= part;
+                        return;
+                    }
+                }
+            }
+            queue.pop_front();
+        }
         self.advance(now, self.idle.value());
     }
 
@@ -69,7 +137,7 @@ impl Device {
     }
 
     fn published(&self) -> Joules {
-        self.settle_idle();
+        self.catch_up();
         Joules::new(self.state.borrow().published)
     }
 }
@@ -175,6 +243,8 @@ pub(crate) fn header(plan: &Plan, period: f64, rounds: usize) -> Header {
                 kind: ["conv", "relu", "linear"][step.signature % 3].to_string(),
                 signature: Some(step.signature),
                 algorithm: Some("scripted".to_string()),
+                workspace_bytes: None,
+                kernels: Vec::new(),
                 output: vec![1],
                 flops: 1000,
                 flops_elementwise: 0,
@@ -191,6 +261,7 @@ pub(crate) fn header(plan: &Plan, period: f64, rounds: usize) -> Header {
             cudnn: None,
             precision: "f32".to_string(),
             layout: "nchw".to_string(),
+            cache: None,
             engine: "scripted".to_string(),
             threads: 1,
         },

@@ -47,7 +47,8 @@ Commands:
            check what came back from there and file it under profiles/ and reports/
            (--force replaces what was filed before)
   bless    run all tests and accept what they now produce: snapshots and docs/schema
-  fetch    fetch the ONNX test data into target/onnx-1.22.0; nothing to do when it is there
+  fetch    fetch the ONNX test data into target/onnx-1.22.0 and two of NVIDIA's run-time compilers
+           into target/nvrtc-13.5.37 and target/nvrtc-12.6.85; nothing to do when they are there
   help     show this text
 
 ARGS go to cargo as they are: cargo xtask test --release -- --nocapture
@@ -85,7 +86,7 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode> {
         "fuzz" => fuzz::mutations(args),
         "gpu" => gpu::run(&repository(), args),
         "bless" => bless(args),
-        "fetch" => fetch::onnx_test_data(&repository()).map(|()| ExitCode::SUCCESS),
+        "fetch" => fetch::test_data(&repository()).map(|()| ExitCode::SUCCESS),
         "help" | "-h" | "--help" => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)
@@ -132,7 +133,7 @@ fn clippy(args: &[String]) -> Result<ExitCode> {
 }
 
 fn test(args: &[String]) -> Result<ExitCode> {
-    fetch::onnx_test_data(&repository())?;
+    fetch::test_data(&repository())?;
     status(cargo("test").args(["--workspace", "--locked"]).args(args))
 }
 
@@ -147,7 +148,7 @@ fn doc(args: &[String]) -> Result<ExitCode> {
 }
 
 fn bless(args: &[String]) -> Result<ExitCode> {
-    fetch::onnx_test_data(&repository())?;
+    fetch::test_data(&repository())?;
     let mut command = cargo("test");
     command.args(["--workspace", "--locked"]).args(args);
     // insta writes its snapshots anew; our own tests write the files that they would compare.

@@ -53,8 +53,11 @@ impl Backend for CpuBackend {
             uuid: None,
             engine: format!("layerjoule-cpu {} ({}-lane f32)", env!("CARGO_PKG_VERSION"), self.unit.lanes),
             threads: self.team.threads(),
-            precision: "f32",
-            layout: "nchw",
+            cache: None,
+            emulated: false,
+            driver: None,
+            cuda: None,
+            cudnn: None,
         }
     }
 

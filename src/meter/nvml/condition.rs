@@ -45,16 +45,15 @@ pub struct PowerSample {
     pub power: Watts,
 }
 
-/// What holds clocks back, by name (nvml.h, nvmlClocksEventReasons).
-const REASONS: [(ThrottleReasons, &str); 8] = [
-    (ThrottleReasons::APPLICATIONS_CLOCKS_SETTING, "application clocks"),
+/// What holds clocks back, by name (nvml.h, nvmlClocksEventReasons). Clocks that somebody set, for applications or for a
+/// display, are not among it: a careful user locks them, and then they are as they should be.
+const REASONS: [(ThrottleReasons, &str); 6] = [
     (ThrottleReasons::SW_POWER_CAP, "power limit"),
     (ThrottleReasons::HW_SLOWDOWN, "hardware slowdown"),
     (ThrottleReasons::SYNC_BOOST, "sync boost"),
     (ThrottleReasons::SW_THERMAL_SLOWDOWN, "thermal"),
     (ThrottleReasons::HW_THERMAL_SLOWDOWN, "thermal, by hardware"),
     (ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN, "power brake"),
-    (ThrottleReasons::DISPLAY_CLOCK_SETTING, "display clocks"),
 ];
 
 impl Gpu {
@@ -74,23 +73,21 @@ impl Gpu {
     pub fn condition(&self) -> GpuCondition {
         let device = self.device();
         let reasons = device.current_throttle_reasons().unwrap_or(ThrottleReasons::NONE);
-        let named = REASONS.iter().filter(|(reason, _)| reasons.contains(*reason));
         GpuCondition {
             celsius: device.temperature(TemperatureSensor::Gpu).ok().map(f64::from),
             sm_mhz: device.clock_info(Clock::SM).ok().map(f64::from),
             memory_mhz: device.clock_info(Clock::Memory).ok().map(f64::from),
             power_limit: device.enforced_power_limit().ok().map(|mw| Watts::new(f64::from(mw) * 1e-3)),
-            throttled_by: named.map(|(_, name)| *name).collect(),
+            throttled_by: named(reasons),
         }
     }
 
     /// Numbers of the processes of others that compute on the board; none if it does not tell. A query of several
-    /// milliseconds: before the first window and after the last. In a container the driver may give the numbers of the
-    /// host, so that this process can be among them.
-    pub fn other_processes(&self) -> Option<Vec<u32>> {
-        let own = std::process::id();
-        let all = self.device().running_compute_processes().ok()?;
-        Some(all.into_iter().map(|process| process.pid).filter(|&pid| pid != own).collect())
+    /// milliseconds: before the first window and after the last. `in_context` says whether this process computes on it
+    /// too, so that one of those listed is this one.
+    pub fn other_processes(&self, in_context: bool) -> Option<Vec<u32>> {
+        let listed = self.device().running_compute_processes().ok()?;
+        Some(others(listed.into_iter().map(|process| process.pid), &own_numbers(), in_context))
     }
 
     /// Readings of the power sensor that the driver keeps, newer than `since`; none if it keeps none, as many newer
@@ -114,6 +111,29 @@ impl Gpu {
     pub(super) fn compute_capability(&self) -> Option<(i32, i32)> {
         self.device().cuda_compute_capability().ok().map(|found| (found.major, found.minor))
     }
+}
+
+/// The numbers that a driver may have for this process: its own, and its threads'.
+fn own_numbers() -> Vec<u32> {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().filter_map(Result::ok);
+    let numbers = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+    numbers.chain([std::process::id()]).collect()
+}
+
+/// Those listed that are not this process. In a container the driver may list it by its number outside
+/// (github.com/NVIDIA/nvidia-docker, issue 1483) or by that of a thread (github.com/Project-HAMi/HAMi-core, issue 112).
+/// If none is known but one must be it, the first is taken for it: which one it is cannot be told, how many others there
+/// are can.
+fn others(listed: impl Iterator<Item = u32>, own: &[u32], in_context: bool) -> Vec<u32> {
+    let (found, mut others): (Vec<u32>, Vec<u32>) = listed.partition(|number| own.contains(number));
+    if in_context && found.is_empty() && !others.is_empty() {
+        others.remove(0);
+    }
+    others
+}
+
+fn named(reasons: ThrottleReasons) -> Vec<&'static str> {
+    REASONS.iter().filter(|(reason, _)| reasons.contains(*reason)).map(|(_, name)| *name).collect()
 }
 
 /// Looks at a board during a run, between windows.
@@ -173,5 +193,44 @@ impl GpuWatch {
     /// Everything that was seen to keep the clocks down.
     pub fn throttled_by(&self) -> &[&'static str] {
         &self.throttled_by
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_somebody_set_hold_nothing_back() {
+        let set = ThrottleReasons::APPLICATIONS_CLOCKS_SETTING | ThrottleReasons::DISPLAY_CLOCK_SETTING;
+        assert!(named(set | ThrottleReasons::GPU_IDLE).is_empty());
+        assert_eq!(
+            named(set | ThrottleReasons::SW_POWER_CAP | ThrottleReasons::HW_THERMAL_SLOWDOWN),
+            ["power limit", "thermal, by hardware"]
+        );
+    }
+
+    #[test]
+    fn of_unknown_numbers_one_is_this_process_if_it_computes_on_the_board() {
+        let others = |listed: &[u32], in_context| others(listed.iter().copied(), &[70, 71], in_context);
+        // Numbers of the host: one of them is ours.
+        assert_eq!(others(&[4001, 4002], true), [4002]);
+        assert_eq!(others(&[4001], true), []);
+        // Ours is there, by the process or a thread of it.
+        for own in [70, 71] {
+            assert_eq!(others(&[4001, own], true), [4001]);
+        }
+        // Not begun yet, or not listed at all.
+        assert_eq!(others(&[], true), []);
+        assert_eq!(others(&[4001, 4002], false), [4001, 4002]);
+    }
+
+    #[test]
+    fn the_numbers_of_this_process_are_its_own_and_its_threads() {
+        let mut own = std::thread::spawn(own_numbers).join().unwrap();
+        assert!(own.contains(&std::process::id()));
+        own.sort_unstable();
+        own.dedup();
+        assert!(own.len() >= 2, "{own:?}");
     }
 }

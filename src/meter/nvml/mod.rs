@@ -52,15 +52,6 @@ pub enum GpuSelector {
 }
 
 impl GpuSelector {
-    /// Selects the GPU that has these bytes as its UUID, which is how CUDA says it.
-    pub fn of_uuid_bytes(bytes: [u8; 16]) -> Self {
-        let hex = |range: std::ops::Range<usize>| -> String {
-            bytes[range].iter().map(|byte| format!("{byte:02x}")).collect()
-        };
-        let groups = [0..4, 4..6, 6..8, 8..10, 10..16].map(hex);
-        Self::Uuid(format!("GPU-{}", groups.join("-")))
-    }
-
     fn is(&self, gpu: &Gpu) -> bool {
         match self {
             Self::Index(index) => gpu.index() == *index,
@@ -314,14 +305,6 @@ impl Sensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cudas_bytes_are_the_uuid_that_nvml_writes() {
-        let bytes =
-            [0x89, 0x32, 0xf9, 0x37, 0xd7, 0x2c, 0x41, 0x06, 0xc1, 0x2f, 0x20, 0xbd, 0x9f, 0xae, 0xd9, 0xf6];
-        let uuid = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6".to_string();
-        assert_eq!(GpuSelector::of_uuid_bytes(bytes), GpuSelector::Uuid(uuid));
-    }
 
     #[test]
     fn sensors_look_as_long_as_was_measured() {

@@ -296,6 +296,8 @@ mod tests {
             fused: vec![],
             signature: Some(signature.to_string()),
             algorithm: None,
+            workspace_bytes: None,
+            kernels: Vec::new(),
             executions: 1,
             replays: 1,
             windows: 3,

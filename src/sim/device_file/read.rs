@@ -64,6 +64,8 @@ fn speed(table: &mut Section<'_>) -> Speed {
         gap_s: table.number("gap_s", OVERHEAD),
         sync_s: table.number("sync_s", OVERHEAD),
         time_noise: table.number("time_noise", 0.0..=0.5),
+        // Files of versions that knew no queue describe devices without one.
+        queues: table.optional_flag("queues").unwrap_or(false),
     }
 }
 

@@ -87,6 +87,19 @@ impl<'a> Section<'a> {
         self.has(key).then(|| self.number(key, range))
     }
 
+    /// True or false where the key is there.
+    pub(super) fn optional_flag(&mut self, key: &'static str) -> Option<bool> {
+        const EXPECTED: &str = "true or false";
+        if !self.has(key) {
+            return None;
+        }
+        let flag = self.value(key, EXPECTED)?.get_ref().as_bool();
+        if flag.is_none() {
+            self.wrong(key, EXPECTED);
+        }
+        flag
+    }
+
     /// Two numbers within a range, the smaller one first.
     pub(super) fn pair(&mut self, key: &'static str, range: impl RangeBounds<f64>) -> [f64; 2] {
         let each = described(&range);

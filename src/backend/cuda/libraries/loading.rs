@@ -289,6 +289,11 @@ fn function<F: Copy>(handle: &Handle, name: &'static str) -> Result<F, Fault> {
 }
 
 impl Loaded {
+    /// Whether it has a function.
+    pub(super) fn has(self, function: &str) -> bool {
+        address(self.0, function).is_some()
+    }
+
     /// The names of the GPUs that a driver shows, or what it says instead.
     pub(super) fn gpus(self) -> Result<Vec<String>, String> {
         type Init = unsafe extern "C" fn(c_uint) -> c_uint;
@@ -315,7 +320,8 @@ impl Loaded {
             .collect()
     }
 
-    fn function<F: Copy>(self, name: &'static str) -> Result<F, String> {
+    /// A function; `F` is the pointer type of its declaration.
+    pub(super) fn function<F: Copy>(self, name: &'static str) -> Result<F, String> {
         function(self.0, name).map_err(|fault| fault.to_string())
     }
 

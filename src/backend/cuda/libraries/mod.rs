@@ -62,6 +62,11 @@ pub struct Cuda {
     driver: Loaded,
 }
 
+/// Leave to call NVRTC, which needs no device and no driver.
+#[derive(Debug, Clone, Copy)]
+#[allow(dead_code)] // The backend comes on top.
+pub(super) struct Nvrtc(());
+
 impl Libraries {
     /// Finds, checks and loads each library. What is loaded stays loaded until the process ends.
     pub fn load(search: &Search) -> Self {
@@ -93,6 +98,13 @@ impl Libraries {
             }
             _ => Err(CudaError { text: self.complaint() }),
         }
+    }
+
+    /// Leave to call NVRTC alone, where it was found.
+    #[cfg(test)]
+    pub(super) fn nvrtc(&self) -> Option<Nvrtc> {
+        let nvrtc = self.all.iter().find(|library| library.kind == LibraryKind::Nvrtc)?;
+        nvrtc.found.is_ok().then_some(Nvrtc(()))
     }
 
     /// The libraries that were found nowhere.
@@ -144,6 +156,33 @@ impl Cuda {
         &self.libraries
     }
 
+    /// Whether the driver has a function beyond [`LibraryKind::symbols`]: one that came after CUDA 12.0.
+    pub fn driver_has(&self, function: &str) -> bool {
+        self.driver.has(function)
+    }
+
+    /// A function of the driver that cudarc does not bind; `F` is the pointer type of its declaration in cuda.h.
+    pub(super) fn driver_function<F: Copy>(&self, name: &'static str) -> Result<F, String> {
+        self.driver.function(name)
+    }
+
+    /// The version of a library.
+    pub fn version(&self, kind: LibraryKind) -> Option<Version> {
+        let library = self.libraries.iter().find(|library| library.kind == kind)?;
+        library.found.as_ref().ok().map(|found| found.version)
+    }
+
+    /// The version of CUDA that a library is for.
+    pub fn built_for(&self, kind: LibraryKind) -> Option<Version> {
+        let library = self.libraries.iter().find(|library| library.kind == kind)?;
+        library.found.as_ref().ok().map(|found| found.cuda)
+    }
+
+    /// Leave to call NVRTC.
+    pub(super) fn nvrtc(&self) -> Nvrtc {
+        Nvrtc(())
+    }
+
     /// The names of the GPUs that the driver shows.
     ///
     /// # Errors
@@ -151,6 +190,13 @@ impl Cuda {
     /// The driver's own words: there is none, or it does not work.
     pub fn gpus(&self) -> Result<Vec<String>, String> {
         self.driver.gpus()
+    }
+}
+
+/// Equal if the same files are loaded.
+impl PartialEq for Cuda {
+    fn eq(&self, other: &Self) -> bool {
+        self.libraries == other.libraries
     }
 }
 

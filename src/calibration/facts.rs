@@ -1,0 +1,241 @@
+//! The facts of one reading, as files and tables show them.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::stats::Estimate;
+use crate::trace::Coverage;
+use crate::units::{Joules, Seconds, Watts};
+
+use super::coverage::coverage;
+use super::energy::{held_energy, metered_energy, whole};
+use super::grid::regular_grid;
+use super::load::{Load, Marks};
+use super::series::{Series, quantile};
+use super::window::{LoadKind, WindowFit, fit_window};
+
+/// Why the readings do not tell.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not identifiable: {0}")]
+pub struct Unknown(pub String);
+
+/// A distribution in three numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+pub struct Spread {
+    /// Half lie below.
+    pub median: Seconds,
+    /// One in a hundred lies below.
+    pub p1: Seconds,
+    /// One in a hundred lies above.
+    pub p99: Seconds,
+}
+
+/// What the readings of one sensor tell. What is `None` has its reason in `reasons`, under the same name.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema, Default)]
+pub struct ReadingFacts {
+    /// The recording, or the device.
+    pub trace: String,
+    /// The reading: a column's or a meter's name.
+    pub id: String,
+    /// Time between two updates.
+    pub update_period_s: Option<Estimate<Seconds>>,
+    /// Length of the average that an update shows.
+    pub window_s: Option<Estimate<Seconds>>,
+    /// From the end of that window to the reading that first shows it.
+    pub delay_s: Option<Estimate<Seconds>>,
+    /// Watts shown for each watt of an external meter.
+    pub gain: Option<Estimate<f64>>,
+    /// Watts shown where the external meter shows none.
+    pub offset_w: Option<Estimate<Watts>>,
+    /// Whether the sensor looks all the time.
+    pub coverage: Option<Coverage>,
+    /// The part of the time in which it looks.
+    pub coverage_share: Option<Estimate<f64>>,
+    /// Joules of the loads by this reading alone: each value holds until the next.
+    pub energy_j: Option<Estimate<Joules>>,
+    /// The same from the first load's start to the last one's end.
+    pub energy_span_j: Option<Estimate<Joules>>,
+    /// `energy_j` over that of the external meter, less one.
+    pub energy_error: Option<f64>,
+    /// The same of `energy_span_j`.
+    pub energy_span_error: Option<f64>,
+    /// Time between two readings, median.
+    pub poll_s: Option<Seconds>,
+    /// Time between two changes of the value. Not the update period: the reader's own interval is in it.
+    pub change_interval_s: Option<Spread>,
+    /// The window by the times of loads alone, without the external meter.
+    pub window_from_marks_s: Option<Estimate<Seconds>>,
+    /// Root mean square of reading less fitted window, in watts.
+    pub rmse_w: Option<f64>,
+    /// Why a fact is missing.
+    pub reasons: BTreeMap<&'static str, String>,
+}
+
+/// What an external meter saw.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ExternalFacts {
+    /// The recording.
+    pub trace: String,
+    /// Median time between two samples.
+    pub sampling_interval_s: Seconds,
+    /// Mean time between two samples.
+    pub mean_sampling_interval_s: Seconds,
+    /// Number of marked loads.
+    pub loads: usize,
+    /// Time in them.
+    pub loads_s: Seconds,
+    /// From the first start to the last end.
+    pub span_s: Option<Seconds>,
+    /// Joules in the marked loads.
+    pub energy_j: Option<Estimate<Joules>>,
+    /// Joules from the first start to the last end.
+    pub energy_span_j: Option<Estimate<Joules>>,
+}
+
+/// What an external meter saw of marked loads.
+pub fn energy_facts(trace: &str, meter: &Series, marks: &Marks) -> ExternalFacts {
+    let (begin, end) = (meter.times().first(), meter.times().last());
+    let length = begin.zip(end).map_or(0.0, |(begin, end)| end - begin);
+    ExternalFacts {
+        trace: trace.to_string(),
+        sampling_interval_s: meter.poll().unwrap_or_default(),
+        mean_sampling_interval_s: Seconds::new(length / (meter.len().max(2) - 1) as f64),
+        loads: marks.loads().len(),
+        loads_s: marks.busy(),
+        span_s: marks.span().map(|(start, end)| Seconds::new(end - start)),
+        energy_j: metered_energy(meter, marks.loads()),
+        energy_span_j: metered_energy(meter, &whole(marks)),
+    }
+}
+
+/// All that the readings of one sensor, in watts, tell beside marked loads and an external meter, as far as there are
+/// any.
+pub fn reading_facts(
+    trace: &str,
+    id: &str,
+    readings: &Series,
+    marks: Option<&Marks>,
+    meter: Option<&Series>,
+) -> ReadingFacts {
+    let mut facts = ReadingFacts {
+        trace: trace.to_string(),
+        id: id.to_string(),
+        poll_s: readings.poll(),
+        change_interval_s: change_intervals(readings),
+        ..ReadingFacts::default()
+    };
+    facts.find_sensor(readings, marks, meter);
+    facts.find_energy(readings, marks, meter);
+    facts
+}
+
+/// Times between two changes; none for fewer than three changes.
+fn change_intervals(readings: &Series) -> Option<Spread> {
+    let intervals = Series::new(readings.changes()).intervals();
+    let at = |probability| quantile(&intervals, probability).map(Seconds::new);
+    (intervals.len() > 1).then_some(())?;
+    Some(Spread { median: at(0.5)?, p1: at(0.01)?, p99: at(0.99)? })
+}
+
+impl ReadingFacts {
+    /// The value, or none with its reason kept.
+    fn keep<T>(&mut self, name: &'static str, fact: Result<T, Unknown>) -> Option<T> {
+        fact.map_err(|unknown| self.reasons.insert(name, unknown.to_string())).ok()
+    }
+
+    fn find_sensor(&mut self, readings: &Series, marks: Option<&Marks>, meter: Option<&Series>) {
+        let grid = match regular_grid(readings) {
+            Ok(grid) => grid,
+            Err(unknown) => {
+                self.keep::<()>("update_period_s", Err(unknown));
+                let text = Unknown("the update period is not known".to_string());
+                for name in ["window_s", "delay_s", "gain", "offset_w", "coverage", "coverage_share"] {
+                    self.keep::<()>(name, Err(text.clone()));
+                }
+                return;
+            }
+        };
+        self.update_period_s = Some(grid.period);
+        let period = grid.period.value;
+        let by_marks = || {
+            let marks = marks.ok_or_else(|| {
+                Unknown(
+                    "there is neither an external meter nor a list of loads beside the readings".to_string(),
+                )
+            })?;
+            fit_window(&grid.updates, &Load::marked(marks), LoadKind::Marked, period)
+        };
+        let fit = match meter {
+            Some(meter) => {
+                let from_marks = marks.map(|_| by_marks().and_then(|fit| fit.window));
+                self.window_from_marks_s =
+                    from_marks.and_then(|window| self.keep("window_from_marks_s", window));
+                let first = marks.and_then(|marks| marks.span()).map(|span| span.0);
+                fit_window(&grid.updates, &Load::metered(meter, first), LoadKind::Metered, period)
+            }
+            None => by_marks(),
+        };
+        self.take_window(fit);
+    }
+
+    /// Window, delay, gain, offset, and the coverage that follows.
+    fn take_window(&mut self, fit: Result<WindowFit, Unknown>) {
+        let fit = fit.unwrap_or_else(|unknown| WindowFit {
+            window: Err(unknown.clone()),
+            delay: Err(unknown.clone()),
+            gain: Err(unknown.clone()),
+            offset: Err(unknown),
+            rmse: f64::NAN,
+            updates: 0,
+        });
+        self.rmse_w = Some(fit.rmse).filter(|rmse| rmse.is_finite());
+        self.window_s = self.keep("window_s", fit.window);
+        self.delay_s = self.keep("delay_s", fit.delay);
+        self.gain = self.keep("gain", fit.gain);
+        self.offset_w = self.keep("offset_w", fit.offset);
+        let found =
+            self.window_s.zip(self.update_period_s).map(|(window, period)| coverage(&window, &period));
+        self.coverage_share = found.map(|found| found.share);
+        self.coverage = found.and_then(|found| found.coverage);
+        match found {
+            None => {
+                for name in ["coverage", "coverage_share"] {
+                    self.keep::<()>(name, Err(Unknown("the window is not known".to_string())));
+                }
+            }
+            Some(found) if found.coverage.is_none() => {
+                let text = format!(
+                    "the sensor looks for {:.0} to {:.0} % of the time",
+                    found.share.low * 100.0,
+                    found.share.high * 100.0
+                );
+                self.keep::<()>("coverage", Err(Unknown(text)));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn find_energy(&mut self, readings: &Series, marks: Option<&Marks>, meter: Option<&Series>) {
+        let Some(marks) = marks else {
+            for name in ["energy_j", "energy_span_j"] {
+                self.keep::<()>(
+                    name,
+                    Err(Unknown("there is no list of loads beside the readings".to_string())),
+                );
+            }
+            return;
+        };
+        let missing = || Unknown("the readings do not reach from the first load to the last".to_string());
+        let (loads, span) = (marks.loads(), whole(marks));
+        self.energy_j = self.keep("energy_j", held_energy(readings, loads).ok_or_else(missing));
+        self.energy_span_j = self.keep("energy_span_j", held_energy(readings, &span).ok_or_else(missing));
+        let error = |shown: Option<Estimate<Joules>>, loads| {
+            let truth = meter.and_then(|meter| metered_energy(meter, loads))?;
+            Some(shown?.value / truth.value - 1.0)
+        };
+        self.energy_error = error(self.energy_j, loads);
+        self.energy_span_error = error(self.energy_span_j, &span);
+    }
+}

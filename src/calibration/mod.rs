@@ -1,0 +1,25 @@
+//! What a sensor can and cannot see, found from its readings beside a known load: how often it looks, over which
+//! window it averages, how late it shows that, and how far its watts are from an external meter's.
+//!
+//! Pure estimation: readings and times of loads in, facts out. A fact is a value with its 95 % range, or the reason why
+//! these readings do not tell; "not identifiable" is an answer. The method is that of Yang, Adámek, Armour, SC24
+//! (10.1109/SC41406.2024.00028): docs/calibration.md.
+
+mod coverage;
+mod energy;
+mod facts;
+mod grid;
+mod load;
+mod recorded;
+mod search;
+mod series;
+mod window;
+
+pub use coverage::{CoverageFact, coverage};
+pub use energy::{held_energy, metered_energy};
+pub use facts::{ExternalFacts, ReadingFacts, Spread, Unknown, energy_facts, reading_facts};
+pub use grid::{Grid, regular_grid};
+pub use load::{Load, Marks};
+pub use recorded::{Recorded, RecordedError, read_recorded};
+pub use series::Series;
+pub use window::{LoadKind, WindowFit, fit_window};

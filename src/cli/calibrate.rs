@@ -1,0 +1,135 @@
+//! `layerjoule calibrate`
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use crate::calibration::{ExternalFacts, ReadingFacts, energy_facts, read_recorded, reading_facts};
+use crate::report::si;
+use crate::stats::Estimate;
+use crate::trace::{Coverage, Tool};
+use crate::units::{Joules, Seconds};
+
+use super::exit::Exit;
+use super::page::Page;
+
+/// Format and version of what `--format json` prints.
+const SCHEMA: &str = "layerjoule.calibration/1";
+
+/// Arguments of `calibrate`.
+#[derive(Debug, Args)]
+#[command(
+    args_override_self = true,
+    after_help = "Example: layerjoule calibrate --from sensor-traces/a100-square-50ms"
+)]
+pub(super) struct CalibrateArguments {
+    /// Takes recorded readings instead: a folder with nvidia_smi.csv, kernels.csv and meter.csv.gz, a folder of such
+    /// folders, or a log of nvidia-smi
+    #[arg(long, value_name = "DIR|FILE")]
+    from: PathBuf,
+    /// What is printed
+    #[arg(long, value_enum, default_value = "table")]
+    format: CalibrateFormat,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum CalibrateFormat {
+    /// For people
+    Table,
+    /// Every fact with its range, or null with the reason
+    Json,
+}
+
+/// What was found.
+struct Found {
+    readings: Vec<ReadingFacts>,
+    external: Vec<ExternalFacts>,
+}
+
+pub(super) fn run(arguments: &CalibrateArguments) -> anyhow::Result<Exit> {
+    let found = recorded(&arguments.from)?;
+    let text = match arguments.format {
+        CalibrateFormat::Table => found.text(),
+        CalibrateFormat::Json => found.json(&arguments.from)?,
+    };
+    super::print(&text)?;
+    Ok(Exit::Done)
+}
+
+fn recorded(path: &Path) -> anyhow::Result<Found> {
+    let mut found = Found { readings: Vec::new(), external: Vec::new() };
+    for trace in read_recorded(path)? {
+        let (marks, meter) = (trace.marks.as_ref(), trace.meter.as_ref());
+        if let Some(meter) = meter {
+            let marks = marks.cloned().unwrap_or_default();
+            found.external.push(energy_facts(&trace.name, meter, &marks));
+        }
+        let facts = |(id, readings): &(String, _)| reading_facts(&trace.name, id, readings, marks, meter);
+        found.readings.extend(trace.readings.iter().map(facts));
+    }
+    Ok(found)
+}
+
+impl Found {
+    fn json(&self, source: &Path) -> anyhow::Result<String> {
+        let value = json!({
+            "schema": SCHEMA,
+            "tool": Tool::this(),
+            "simulated": false,
+            "source": source.display().to_string(),
+            "readings": self.readings,
+            "external": self.external,
+        });
+        Ok(format!("{}\n", serde_json::to_string_pretty(&value)?))
+    }
+
+    fn text(&self) -> String {
+        let mut page = Page::default();
+        for reading in &self.readings {
+            reading_text(&mut page, reading);
+            let external = self.external.iter().find(|external| external.trace == reading.trace);
+            if let Some(joules) = external.and_then(|external| external.energy_j) {
+                page.entry("meter", &format!("{} in the loads", si::estimate(&joules, "J")));
+            }
+        }
+        page.0
+    }
+}
+
+/// One reading: an entry for each fact, or why there is none.
+fn reading_text(page: &mut Page, reading: &ReadingFacts) {
+    page.line(&format!("{} {}", reading.trace, reading.id));
+    let mut entry = |name: &str, key: &str, value: Option<String>| {
+        if let Some(value) = value.or_else(|| reading.reasons.get(key).cloned()) {
+            page.entry(name, &value);
+        }
+    };
+    let seconds = |fact: Option<Estimate<Seconds>>| fact.map(|fact| si::estimate(&fact, "s"));
+    entry("period", "update_period_s", seconds(reading.update_period_s));
+    entry("window", "window_s", seconds(reading.window_s));
+    let by_marks = |window| format!("{window} by the times of the loads alone");
+    entry("", "window_from_marks_s", seconds(reading.window_from_marks_s).map(by_marks));
+    entry("delay", "delay_s", seconds(reading.delay_s));
+    entry("coverage", "coverage", reading.coverage.map(|coverage| coverage_text(coverage).to_string()));
+    entry("gain", "gain", reading.gain.map(|gain| si::estimate(&gain, "").trim_end().to_string()));
+    entry("offset", "offset_w", reading.offset_w.map(|offset| si::estimate(&offset, "W")));
+    let energy = |fact: Option<Estimate<Joules>>, error: Option<f64>, of: &str| {
+        let error =
+            error.map_or(String::new(), |error| format!(", {:+.1} % off the external meter", error * 100.0));
+        fact.map(|fact| format!("{} {of}{error}", si::estimate(&fact, "J")))
+    };
+    entry("energy", "energy_j", energy(reading.energy_j, reading.energy_error, "in the loads"));
+    let span = energy(reading.energy_span_j, reading.energy_span_error, "from the first load to the last");
+    // Its reason is that of the energy in the loads.
+    if span.is_some() {
+        entry("", "energy_span_j", span);
+    }
+}
+
+fn coverage_text(coverage: Coverage) -> &'static str {
+    match coverage {
+        Coverage::Full => "full: the sensor looks all the time",
+        Coverage::PartTime => "part-time: the sensor does not see all that happens",
+    }
+}

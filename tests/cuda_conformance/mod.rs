@@ -1,0 +1,6 @@
+//! Every kind of layer in every precision and layout against the f64 reference, in every way that a GPU's libraries
+//! offer: what `examples/gpu_conformance.rs` runs, on a GPU or on the emulated one.
+
+pub(crate) mod cases;
+pub(crate) mod check;
+mod tolerance;
