@@ -250,7 +250,7 @@ fn cold_caches_cost_a_repeated_step_more_and_a_pass_the_same() {
         parameters.speed.time_noise = 0.0;
         let device = SimDevice::new(&parameters, 1);
         let mut executor = device.backend(cache).prepare(&network, &plan, &Tensors::none()).unwrap();
-        executor.ready(task).unwrap();
+        executor.ready(task, &device.clock()).unwrap();
         let before = device.true_joules();
         executor.repeat(task, 1000).unwrap();
         // Given, and not done.
