@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use approx::assert_relative_eq;
 use assert_cmd::assert::Assert;
-use layerjoule::sim::{DeviceParameters, Fault, PRESETS};
+use layerjoule::backend::{Backend as _, CacheUse, Task, Tensors};
+use layerjoule::plan::{Plan, PlanOptions};
+use layerjoule::sim::{DeviceParameters, Fault, PRESETS, SimDevice};
 use serde_json::Value;
 
 use crate::schema::{assert_valid, assert_valid_truth};
@@ -206,6 +208,65 @@ fn a_power_reading_can_be_the_primary_meter() {
         let conv = run["layers"][0]["energy_j"]["value"].as_f64().unwrap();
         assert_relative_eq!(conv, truth["layers"][0]["energy_j"].as_f64().unwrap(), max_relative = 0.03);
     }
+}
+
+/// Relative error of the measured pass.
+fn pass_error(out: &Path) -> f64 {
+    let (run, truth) = (read(&out.join("run.json")), read(&out.join("truth.json")));
+    let energy = run["pass"][0]["energy_j"]["value"].as_f64().unwrap();
+    (energy / truth["pass"][0]["energy_j"].as_f64().unwrap() - 1.0).abs()
+}
+
+#[test]
+fn slow_readings_cost_the_network_nothing_on_a_board_that_queues() {
+    let dir = tempfile::tempdir().unwrap();
+    let network = lenet(dir.path());
+    let error = |queues: bool| {
+        let (_, device) = changed(dir.path(), "ideal", |device| {
+            device.speed.queues = queues;
+            for sensor in &mut device.sensor {
+                (sensor.update_period_s, sensor.query_s) = (0.1, [2e-3, 2e-3]);
+                sensor.window_s = sensor.window_s.map(|_| 0.1);
+            }
+        });
+        let out = dir.path().join(queues.to_string());
+        profile(&network, &device, &out, &["--batch", "64"]).success();
+        pass_error(&out)
+    };
+    // Windows of 5 s, whose edges are found to 5 ms.
+    let (queued, waited) = (error(true), error(false));
+    assert!(queued < 1e-3, "{queued}");
+    // 59 readings of 2 ms in each window of 5.1 s are 2.4 % of the work's time, at the 80 W of rest; the pass has 132 W.
+    assert_relative_eq!(waited, 59.0 * 2e-3 / 4.98 * 80.0 / 132.3, max_relative = 0.05);
+}
+
+#[test]
+fn cold_caches_cost_a_repeated_step_more_and_a_pass_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let network = layerjoule::network::read(&lenet(dir.path()), &[]).unwrap();
+    let plan = Plan::new(&network, &PlanOptions { batch: 64, ..PlanOptions::default() }).unwrap();
+    let joules = |cache: CacheUse, task: Task| {
+        let mut parameters = DeviceParameters::preset("h200").unwrap();
+        parameters.speed.time_noise = 0.0;
+        let device = SimDevice::new(&parameters, 1);
+        let mut executor = device.backend(cache).prepare(&network, &plan, &Tensors::none()).unwrap();
+        executor.ready(task, &device.clock()).unwrap();
+        let before = device.true_joules();
+        executor.repeat(task, 1000).unwrap();
+        // Given, and not done.
+        assert_relative_eq!(device.true_joules(), before);
+        executor.sync().unwrap();
+        device.true_joules() - before
+    };
+    let costs = |task| (joules(CacheUse::Cold, task), joules(CacheUse::Hot, task));
+    let (cold, hot) = costs(Task::Step(0));
+    // conv1: 64 images of 28 x 28 in and of 6 x 28 x 28 out, all in the cache, or all from memory; two first executions
+    // of the hot ones find less.
+    let bytes = 4.0 * 64.0 * 28.0 * 28.0 * 7.0;
+    let memory = 1000.0 * bytes * DeviceParameters::preset("h200").unwrap().energy.memory_byte_j;
+    assert!(cold - hot > 0.95 * memory, "{cold} J cold, {hot} J hot, {memory} J of memory");
+    let (cold, hot) = costs(Task::Pass);
+    assert_relative_eq!(cold, hot);
 }
 
 #[test]

@@ -22,6 +22,8 @@ const DEPTH: usize = 2;
 const OVERDUE: Seconds = Seconds::new(1e-3);
 /// How long a burst may take beyond what it should before the device is given up.
 const PATIENCE: Seconds = Seconds::new(60.0);
+/// How long the first may take, of which nothing is known: nobody measures executions of ten minutes.
+const FIRST_PATIENCE: Seconds = Seconds::new(600.0);
 /// Finished bursts that there is room for: nothing is allocated in a window of less than 20 s.
 const ROOM: usize = 1024;
 
@@ -176,9 +178,9 @@ impl Queue {
     }
 
     fn check_patience(&self, front: &Waiting, now: Instant) -> Result<(), RecordError> {
-        let should = self.each().map_or(Seconds::ZERO, |each| each * front.executions as f64);
+        let most = self.each().map_or(FIRST_PATIENCE, |each| each * front.executions as f64 + PATIENCE);
         let waited = now - self.begun(front);
-        if waited > should + PATIENCE {
+        if waited > most {
             return Err(RecordError::Hangs { seconds: waited.value() });
         }
         Ok(())

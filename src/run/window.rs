@@ -157,14 +157,9 @@ impl<'a> Rig<'a> {
         let mut now = start;
         while now - start < length || self.has_too_few_since(start) {
             if self.executor.queues() {
-                let due = [
-                    Some(length - (now - start)),
-                    Some(self.unread - (now - self.last_read)),
-                    lengths.every.map(|every| every - (now - sampled)),
-                ];
-                let next =
-                    due.into_iter().flatten().filter(|due| *due > Seconds::ZERO).map(|due| due + MOMENT);
-                self.go_on(next.fold(now + NAP, |next, due| next.min(now + due)))?;
+                let sample = lengths.every.map(|every| every - (now - sampled));
+                let due = [length - (now - start), self.unread - (now - self.last_read)];
+                self.go_on(next_due(now, due.into_iter().chain(sample)))?;
             } else if load == Load::Idle {
                 self.nap(lengths.every.filter(|&every| every < NAP).unwrap_or(NAP))?;
             } else {
@@ -187,16 +182,16 @@ impl<'a> Rig<'a> {
         let reads = self.reads;
         let end = closing.before;
         self.sample_all(end, closing.energy)?;
-        let mut edge = longer(opened_within, closed_within);
-        let mut executions = (self.done - done_before) as f64;
-        if let Some(mut queue) = self.queue.take() {
-            queue.drain(self.executor, self.clock, self.stop)?;
-            executions = queue.executed(start, end);
-            // Bursts at either edge are spread evenly over their time: equal work at a clock that a burst of 20 ms does
-            // not see change. What is uneven is the energy inside of one execution.
-            edge += queue.each().unwrap_or(Seconds::ZERO) * AHEAD;
-        }
-        Ok(Window { start, end, executions, edge, reads })
+        let edge = longer(opened_within, closed_within);
+        let Some(mut queue) = self.queue.take() else {
+            let executions = (self.done - done_before) as f64;
+            return Ok(Window { start, end, executions, edge, reads });
+        };
+        queue.drain(self.executor, self.clock, self.stop)?;
+        // Executions are spread evenly over their burst: they are equal work, and in 20 ms no clock changes by so much
+        // that it shifts one by a share of the time between two looks. Energy is not spread evenly inside of one.
+        let amid = queue.each().unwrap_or(Seconds::ZERO) * AHEAD;
+        Ok(Window { start, end, executions: queue.executed(start, end), edge: edge + amid, reads })
     }
 
     /// Whether a device that queues has finished too few executions for a window.
@@ -206,17 +201,14 @@ impl<'a> Rig<'a> {
 
     /// Runs the load until it is in its steady state; the number of executions that make a short burst.
     fn settle(&mut self, load: Load, settle: Seconds) -> Result<u64, RecordError> {
-        // What the meters count before the window is nobody's energy, so what is lost here does not matter.
+        // Left by an attempt that failed.
+        self.drain()?;
         self.read_all_before_window()?;
         let task = match load {
             Load::Step(step) => Some(Task::Step(step)),
             Load::Pass => Some(Task::Pass),
             Load::Idle => None,
         };
-        // What an attempt left that failed.
-        if let Some(mut queue) = self.queue.take() {
-            queue.drain(self.executor, self.clock, self.stop)?;
-        }
         let unit = task.map_or(Ok(1), |task| self.executor.ready(task, self.clock))?.max(1);
         if self.executor.queues() {
             self.queue = task.map(|task| Queue::new(task, unit));
@@ -267,8 +259,16 @@ impl<'a> Rig<'a> {
         }
     }
 
-    /// Reads every meter where nothing is measured: what is lost there does not matter, and a meter that stays lost
-    /// is found at the opening edge.
+    /// Waits until a device that queues has nothing left.
+    fn drain(&mut self) -> Result<(), RecordError> {
+        match self.queue.take() {
+            Some(mut queue) => queue.drain(self.executor, self.clock, self.stop),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads every meter. What they count before the window is nobody's energy, so what is lost here does not matter,
+    /// and a meter that stays lost is found at the opening edge.
     fn read_all_before_window(&mut self) -> Result<(), RecordError> {
         match self.read_all(self.clock.now()) {
             Ok(()) | Err(RecordError::Meter(_)) => Ok(()),
@@ -483,6 +483,12 @@ impl<'a> Rig<'a> {
 fn longest_unread(meters: &[(usize, Box<dyn Meter>)]) -> Seconds {
     let gaps = meters.iter().filter_map(|(_, meter)| meter.longest_gap());
     gaps.map(|gap| gap / 5.0).fold(LONGEST_UNREAD, |a, b| if b < a { b } else { a })
+}
+
+/// When the next of some things is due, with the times until then; what is overdue waits for its own reason.
+fn next_due(now: Instant, due: impl Iterator<Item = Seconds>) -> Instant {
+    let ahead = due.filter(|due| *due > Seconds::ZERO).map(|due| now + (due + MOMENT));
+    ahead.fold(now + NAP, Instant::min)
 }
 
 fn longer(a: Seconds, b: Seconds) -> Seconds {

@@ -419,3 +419,29 @@ impl Trace {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::float_cmp, reason = "what is written is read again exactly")]
+mod tests {
+    use super::*;
+
+    fn span(executions: f64) -> Span {
+        let (start, end) = (Instant::from_nanos(5), Instant::from_nanos(9));
+        Span { kind: SpanKind::Pass, round: 0, start, end, executions, edge_s: Seconds::ZERO }
+    }
+
+    #[test]
+    fn whole_executions_are_written_as_integers_and_parts_as_they_are() {
+        for (executions, text) in [(0.0, "0"), (400.0, "400"), (400.25, "400.25"), (1e18, "1e+18")] {
+            let written = serde_json::to_string(&span(executions)).unwrap();
+            let expected = format!(
+                "{{\"kind\":\"pass\",\"round\":0,\"start\":5,\"end\":9,\"executions\":{text},\"edge_s\":0.0}}"
+            );
+            assert_eq!(written, expected);
+            let read: Span = serde_json::from_str(&written).unwrap();
+            assert_eq!(read.executions, executions);
+        }
+        let other = serde_json::to_string(&span(7.0)).unwrap().replace(":7,", ":7.0,");
+        assert_eq!(serde_json::from_str::<Span>(&other).unwrap().executions, 7.0);
+    }
+}

@@ -215,13 +215,13 @@ mod tests {
         let others = |listed: &[u32], in_context| others(listed.iter().copied(), &[70, 71], in_context);
         // Numbers of the host: one of them is ours.
         assert_eq!(others(&[4001, 4002], true), [4002]);
-        assert_eq!(others(&[4001], true), []);
+        assert_eq!(others(&[4001], true), [0_u32; 0]);
         // Ours is there, by the process or a thread of it.
         for own in [70, 71] {
             assert_eq!(others(&[4001, own], true), [4001]);
         }
         // Not begun yet, or not listed at all.
-        assert_eq!(others(&[], true), []);
+        assert_eq!(others(&[], true), [0_u32; 0]);
         assert_eq!(others(&[4001, 4002], false), [4001, 4002]);
     }
 
