@@ -232,3 +232,33 @@ fn tf32_keeps_ten_bits_unless_fma_is_asked_for() {
         assert_eq!(gpu.read_floats(y, 1), [expected]);
     }
 }
+
+#[test]
+fn a_fused_bias_is_added_and_what_has_no_factor_is_not_read() {
+    let gpu = Gpu::new();
+    let handle = gpu.cudnn(0);
+    // Twice each pixel, less one.
+    let (x, w) = (gpu.floats(&[1.0, 2.0, -3.0, 0.0]), gpu.floats(&[2.0]));
+    let (bias, y, room) = (gpu.floats(&[-1.0]), gpu.alloc(16), gpu.alloc(1024));
+    let (form, one_form) = (tensor(&gpu, 0, 0, [1, 1, 2, 2]), tensor(&gpu, 0, 0, [1, 1, 1, 1]));
+    let (filter, shape) = (filter(&gpu, 0, 0, [1, 1, 1, 1]), convolution(&gpu, 0, 1, 1, 1, 3));
+    let (one, zero) = (1.0_f32, 0.0_f32);
+    let run = |mode: u32, nan: u32, algorithm: u32, second: &f32| {
+        let mut activation = 0;
+        assert_eq!(call!(gpu, cudnnCreateActivationDescriptor, &raw mut activation => *mut usize), 0);
+        let set = call!(gpu, cudnnSetActivationDescriptor, activation => usize, mode => u32, nan => u32, 0.0 => f64);
+        assert_eq!(set, 0);
+        call!(gpu, cudnnConvolutionBiasActivationForward, handle => usize, &raw const one => *const f32, form => usize,
+            x => u64, filter => usize, w => u64, shape => usize, algorithm => u32, room => u64, 1024 => usize,
+            &raw const *second => *const f32, form => usize, y => u64, one_form => usize, bias => u64,
+            activation => usize, form => usize, y => u64)
+    };
+    // IDENTITY 5 over an output that is still NaN; RELU 1 with the output added.
+    assert_eq!(run(5, 0, 1, &zero), 0);
+    assert_eq!(gpu.read_floats(y, 4), [1.0, 3.0, -7.0, -1.0]);
+    assert_eq!(run(1, 0, 0, &one), 0);
+    assert_eq!(gpu.read_floats(y, 4), [2.0, 6.0, 0.0, 0.0]);
+    assert_eq!(run(5, 0, 0, &zero), NOT_SUPPORTED, "the identity is for IMPLICIT_PRECOMP_GEMM");
+    assert_eq!(run(1, 1, 1, &zero), NOT_SUPPORTED, "NaN cannot be propagated");
+    assert_eq!(run(2, 0, 1, &zero), NOT_SUPPORTED, "another activation");
+}
