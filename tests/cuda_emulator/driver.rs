@@ -1,4 +1,5 @@
 //! Memory, streams, events, graphs, kernels.
+#![allow(clippy::float_cmp, reason = "these sums and roundings are exact")]
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::ptr::null_mut;

@@ -1,4 +1,5 @@
 //! cuDNN's pooling, normalisation, softmax and element-wise operations, each by hand.
+#![allow(clippy::float_cmp, reason = "these sums and roundings are exact")]
 
 use std::ffi::c_int;
 

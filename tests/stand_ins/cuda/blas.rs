@@ -649,6 +649,7 @@ fn matmul(problem: &Problem, addresses: [usize; 4], scale: Scale, slowness: f64,
     let tf32 = operation.compute == 77;
     let slowness = slowness * if tf32 || layouts[0].number != Number::F32 { 0.5 } else { 1.0 };
     let name = format!("{name}_{}{}", layouts[0].number.name(), if tf32 { "_tf32" } else { "" });
+    let key = (layouts.clone(), operation.clone(), addresses, scale);
     let mut work = Work::kernel(&name, move |memory| {
         for batch in 0..batches {
             let at = |which: usize| {
@@ -689,7 +690,8 @@ fn matmul(problem: &Problem, addresses: [usize; 4], scale: Scale, slowness: f64,
             }
         }
         Ok(())
-    });
+    })
+    .known_by(&key);
     work.slowness = slowness;
     work.costing(2.0 * (m * n * k * batches) as f64, bytes as f64)
 }

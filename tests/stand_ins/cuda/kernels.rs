@@ -271,6 +271,7 @@ extern "C" fn cuLaunchKernel(
         let run = known.run;
         let name = known.name.to_string_lossy().into_owned();
         let kind = Kind::Kernel { function: Some(function), grid, block, shared };
+        let key = (function, grid, block, shared, values.clone());
         let mut work = Work::new(&name, kind, move |memory| {
             for (words, _) in values.iter().filter(|(_, is_pointer)| *is_pointer) {
                 let address = words[0] as usize;
@@ -284,7 +285,8 @@ extern "C" fn cuLaunchKernel(
             // that the same object told. What the kernel does with device memory is for the guards to find.
             unsafe { run(grid.as_ptr(), block.as_ptr(), arguments.as_ptr()) };
             Ok(())
-        });
+        })
+        .known_by(&key);
         work.native = true;
         let blocks: u64 = grid.iter().map(|size| u64::from(*size)).product();
         // What it moves is not known: at most what it can reach, about 64 bytes for each thread.

@@ -112,6 +112,7 @@ pub(crate) fn to_tf32(value: f32) -> f32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "these sums and roundings are exact")]
 mod tests {
     use super::*;
 

@@ -8,18 +8,33 @@ use std::ffi::{CStr, c_char};
 
 /// Where a function writes one value or several.
 #[repr(transparent)]
-#[derive(Clone, Copy)]
 pub(crate) struct Out<T>(*mut T);
 
 /// What a function reads.
 #[repr(transparent)]
-#[derive(Clone, Copy)]
 pub(crate) struct In<T>(*const T);
 
 /// A text that ends with a zero.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub(crate) struct Text(*const c_char);
+
+// Not derived: the pointers are copied, whatever they lead to.
+impl<T> Clone for Out<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Out<T> {}
+
+impl<T> Clone for In<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for In<T> {}
 
 impl<T> Out<T> {
     pub(crate) fn is_null(self) -> bool {

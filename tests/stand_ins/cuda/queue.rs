@@ -7,9 +7,12 @@
 //! an asynchronous device in real time, and of two kinds of work the modelled faster one is measured to be faster.
 //!
 //! A replay of work that changed no byte of memory is not computed again as long as nothing else changed any: a second
-//! result would be the first. It takes its modelled time all the same.
+//! result would be the first. It takes its modelled time all the same, and so does work in one graph that does the same
+//! with the same memory.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,6 +39,9 @@ pub(crate) enum Kind {
 
 type Body = Box<dyn Fn(&mut Memory) -> Result<(), R> + Send + Sync>;
 
+/// Keys of works that nobody else knows.
+static UNKNOWN: AtomicU64 = AtomicU64::new(0);
+
 /// A kernel, a copy or a fill.
 pub(crate) struct Work {
     pub(crate) name: String,
@@ -49,8 +55,8 @@ pub(crate) struct Work {
     /// Whether writes go round [`Memory::write`].
     pub(crate) native: bool,
     pub(crate) body: Body,
-    /// The memory's version at which it changed nothing.
-    settled: AtomicU64,
+    /// The same for works that do the same with the same memory.
+    key: u64,
 }
 
 impl Work {
@@ -68,7 +74,7 @@ impl Work {
             host: false,
             native: false,
             body: Box::new(body),
-            settled: AtomicU64::new(0),
+            key: UNKNOWN.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -79,6 +85,14 @@ impl Work {
     ) -> Self {
         let kind = Kind::Kernel { function: None, grid: [1; 3], block: [128, 1, 1], shared: 0 };
         Self::new(name, kind, body)
+    }
+
+    /// Everything that decides what it does, so that others that do the same are known to be equal.
+    pub(crate) fn known_by(mut self, what: &impl std::fmt::Debug) -> Self {
+        let mut hash = DefaultHasher::new();
+        (&self.name, format!("{what:?}")).hash(&mut hash);
+        self.key = hash.finish();
+        self
     }
 
     pub(crate) fn costing(self, flops: f64, bytes: f64) -> Self {
@@ -118,6 +132,8 @@ pub(crate) struct Queue {
     pub(crate) events: BTreeMap<usize, Event>,
     pub(crate) captures: BTreeMap<u64, Capture>,
     deliveries: Vec<Delivery>,
+    /// The memory's version at which a work changed nothing, by its key.
+    settled: HashMap<u64, u64>,
 }
 
 /// `CU_STREAM_LEGACY`, which may be given in place of the null stream.
@@ -185,7 +201,7 @@ impl Machine {
         }
         self.executed += 1;
         let before = self.memory.version;
-        if replay && !work.host && work.settled.load(Ordering::Relaxed) == before {
+        if replay && !work.host && self.queue.settled.get(&work.key) == Some(&before) {
             return seconds;
         }
         let digest = (replay && work.native).then(|| self.memory.digest());
@@ -198,7 +214,7 @@ impl Machine {
             self.memory.version += 1;
         }
         if self.memory.version == before {
-            work.settled.store(before, Ordering::Relaxed);
+            self.queue.settled.insert(work.key, before);
         }
         seconds
     }

@@ -174,19 +174,22 @@ impl Problem {
         }
     }
 
-    /// Computes, and does with the sums what `then` says.
+    /// Computes, and does with the sums what `then` says, which depends on `with` alone.
     fn work(
         &self,
         algorithm: Algo,
         convolution: Convolution,
+        with: impl std::fmt::Debug,
         then: impl Fn(&mut Memory, Vec<f32>) -> Result<(), R> + Send + Sync + 'static,
     ) -> Work {
         let (flops, bytes) = (convolution.flops(), convolution.bytes());
         let name = format!("emulated_cudnn_{}_{}", short(algorithm), self.x.number.name());
+        let key = (convolution.clone(), with);
         let mut work = Work::kernel(&name, move |memory| {
             let values = convolution.compute(memory)?;
             then(memory, values)
-        });
+        })
+        .known_by(&key);
         work.slowness = self.slowness(algorithm);
         work.costing(flops, bytes)
     }
@@ -302,8 +305,8 @@ extern "C" fn cudnnConvolutionForward(
         workspace_fits(&machine, workspace, workspace_bytes, problem.workspace(algorithm))?;
         let convolution = problem.at(x, w, y);
         let to = convolution.y.clone();
-        let work =
-            problem.work(algorithm, convolution, move |memory, values| to.blend(memory, &values, scale));
+        let work = problem
+            .work(algorithm, convolution, scale, move |memory, values| to.blend(memory, &values, scale));
         machine.run(handle, work)
     }))
 }
@@ -358,7 +361,8 @@ extern "C" fn cudnnConvolutionBiasActivationForward(
             bad,
             &format!("a bias of {:?}, expected {channels:?}", bias.dims),
         )?;
-        let work = problem.work(algorithm, convolution, move |memory, values| {
+        let with = (z.clone(), bias.clone(), factors, activation);
+        let work = problem.work(algorithm, convolution, with, move |memory, values| {
             let (z, bias) = (z.read(memory)?, bias.read_stretched(memory, &to.dims)?);
             let relu = activation.mode == 1;
             let sums = values.iter().zip(z.iter().zip(&bias)).map(|(value, (z, bias))| {
@@ -484,6 +488,7 @@ extern "C" fn cudnnFindConvolutionForwardAlgorithmEx(
         let work = problem.work(
             Algo::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
             convolution,
+            "search",
             move |memory, values| to.blend(memory, &values, Scale { alpha: 1.0, beta: 0.0 }),
         );
         machine.run(handle, work)?;

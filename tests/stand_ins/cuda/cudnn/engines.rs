@@ -235,6 +235,7 @@ impl Plan {
         let to = self.graph.output().at(pointers);
         let bias = self.graph.sum.as_ref().map(|sum| (sum.b.at(pointers), sum.factors));
         let name = format!("emulated_cudnn_engine{}_{}", self.engine, convolved.x.number.name());
+        let key = (self.clone(), pointers.clone());
         let mut work = Work::kernel(&name, move |memory| {
             let mut values = convolution.compute(memory)?;
             let Some((bias, factors)) = &bias else { return to.blend(memory, &values, scale) };
@@ -243,7 +244,8 @@ impl Plan {
                 *value = factors[0] * scale.alpha * *value + factors[1] * bias;
             }
             to.write(memory, &values)
-        });
+        })
+        .known_by(&key);
         work.slowness = match self.engine {
             0 => 1.3,
             1 => 0.6,
