@@ -204,6 +204,7 @@ def compare(options):
     return {
         "schema": "layerjoule.gpu-torch/1", "device": torch.cuda.get_device_name(0), "torch": torch.__version__,
         "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "engine": known["engine"],
+        "emulated": known["emulated"],
         "precision": options.precision, "layout": options.layout, "batch": options.batch, "cache": options.cache,
         "turns": options.turns, "samples": options.samples, "bound": options.bound, **summary(rows), "rows": rows,
     }
