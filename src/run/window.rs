@@ -321,8 +321,8 @@ impl<'a> Rig<'a> {
                     (None, _) => return Ok((look, look.after - look.before)),
                     (Some(period), Some(before)) if before.energy != look.energy => {
                         if close {
-                            self.changes.saw(look.before);
                             let unseen = look.after - before.before;
+                            self.changes.saw(before.before + unseen / 2.0, unseen / 2.0, period);
                             return Ok((look, if unseen < period { unseen } else { period }));
                         }
                         self.changes.surprise();
