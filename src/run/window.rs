@@ -35,6 +35,9 @@ const FEWEST: f64 = 4.0;
 /// where the two differ by as much as their mean.
 const AHEAD: f64 = 0.25;
 
+/// How much of a window a device that queues may have nothing to do: what it draws then is booked as work.
+const IDLE: f64 = 2e-3;
+
 /// What runs in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Load {
@@ -142,7 +145,8 @@ impl<'a> Rig<'a> {
     ///
     /// # Errors
     ///
-    /// The device or the primary meter failed, or the user stopped the run.
+    /// The device or the primary meter failed, the host was too late to keep the device busy, or the user stopped the
+    /// run.
     pub(super) fn measure(&mut self, load: Load, lengths: Lengths) -> Result<Window, RecordError> {
         self.samples.clear();
         let burst = self.settle(load, lengths.settle)?;
@@ -191,6 +195,10 @@ impl<'a> Rig<'a> {
         let mut executions = (self.done - done_before) as f64;
         if let Some(mut queue) = self.queue.take() {
             queue.drain(self.executor, self.clock, self.stop)?;
+            let idle = queue.idle(start, end);
+            if idle > (end - start) * IDLE {
+                return Err(RecordError::HeldUp { idle });
+            }
             executions = queue.executed(start, end);
             // Bursts at either edge are spread evenly over their time: equal work at a clock that a burst of 20 ms does
             // not see change. What is uneven is the energy inside of one execution.
