@@ -28,18 +28,22 @@ struct Slow {
     counter: Counter,
     asked: Rc<RefCell<Vec<f64>>>,
     longest_gap: Option<Seconds>,
+    /// From when on a reading takes so long, once.
+    stalls: Option<(f64, f64)>,
 }
 
 impl Slow {
     fn new(device: &Rc<Device>) -> Self {
-        Self { counter: Counter(Rc::clone(device)), asked: Rc::default(), longest_gap: None }
+        Self { counter: Counter(Rc::clone(device)), asked: Rc::default(), longest_gap: None, stalls: None }
     }
 }
 
 impl Meter for Slow {
     fn read(&mut self, now: Instant) -> Result<Joules, ReadError> {
-        self.asked.borrow_mut().push(now.since_origin().value());
-        self.counter.0.clock.advance(Seconds::new(READING));
+        let now_s = now.since_origin().value();
+        self.asked.borrow_mut().push(now_s);
+        let stall = self.stalls.take_if(|(from, _)| *from <= now_s);
+        self.counter.0.clock.advance(Seconds::new(stall.map_or(READING, |(_, takes)| takes)));
         self.counter.read(now)
     }
 
@@ -99,6 +103,50 @@ impl Run {
         let asked = asked.borrow().clone();
         (recording, asked)
     }
+}
+
+/// Three windows of a layer and its pass, with a counter one of whose readings in the middle of a window of work takes
+/// `stall`; and when that was, by the same run without it.
+fn with_a_stall(stall: f64) -> (Recording, Span) {
+    let run = Run { signatures: vec![0], period: 0.02, window: 2.0, rounds: 3 };
+    let record = |stalls: Option<(f64, f64)>| {
+        let device = Device::new(IDLE, run.period);
+        let mut executor = Queued::new(&device, &[(EACH, WATTS)]);
+        let meter = Slow { stalls, ..Slow::new(&device) };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trace.jsonl");
+        let recording = run.record(&path, &mut executor, vec![Box::new(meter)], &device.clock, f64::INFINITY);
+        assert!(recording.error.is_none(), "{:?}", recording.error);
+        recording
+    };
+    let usual = record(None).trace;
+    let span = *usual.spans.iter().find(|span| span.kind == SpanKind::Replay(0)).unwrap();
+    let middle = (span.start.since_origin() + span.end.since_origin()) / 2.0;
+    (record(Some((middle.value(), stall))), span)
+}
+
+#[test]
+fn a_window_in_which_the_device_had_nothing_to_do_is_measured_again() {
+    let (recording, disturbed) = with_a_stall(0.1);
+    let [warning] = recording.trace.warnings.as_slice() else { panic!("{:?}", recording.trace.warnings) };
+    let words = ["layer0: the device had nothing to do for ", "the host was held up", "was measured again"];
+    assert!(warning.code == "lost_window" && words.iter().all(|w| warning.text.contains(w)), "{warning:?}");
+    let again = recording.trace.spans.iter().find(|span| span.kind == disturbed.kind).unwrap();
+    assert!(again.start > disturbed.end);
+    for span in working(&recording.trace) {
+        assert_relative_eq!(span.executions, span.length().value() / EACH, max_relative = 1e-7);
+    }
+    let row = run_report(&recording.trace).layers.remove(0);
+    assert_relative_eq!(row.energy_j.unwrap().value.value(), EACH * WATTS, max_relative = 1e-3);
+}
+
+#[test]
+fn a_host_that_is_fifty_milliseconds_late_leaves_the_device_something_to_do() {
+    let (recording, disturbed) = with_a_stall(0.05);
+    assert!(recording.trace.warnings.is_empty(), "{:?}", recording.trace.warnings);
+    let span = recording.trace.spans.iter().find(|span| span.kind == disturbed.kind).unwrap();
+    assert_eq!(span.start, disturbed.start);
+    assert_relative_eq!(span.executions, span.length().value() / EACH, max_relative = 1e-7);
 }
 
 fn working(trace: &Trace) -> impl Iterator<Item = &Span> {
@@ -191,7 +239,26 @@ fn the_meter_is_asked_fast_only_where_it_should_change() {
 }
 
 #[test]
-fn bursts_are_whole_units_of_about_twenty_milliseconds_and_two_wait_at_most() {
+fn a_meter_one_percent_slower_than_it_was_found_to_be_is_expected_when_it_comes() {
+    let run = Run { signatures: vec![0], period: 0.1, window: 2.0, rounds: 4 };
+    let device = Device::new(IDLE, run.period * 1.01);
+    let mut executor = Queued::new(&device, &[(EACH, WATTS)]);
+    let (recording, asked) = run.by_a_slow_counter(&device, &mut executor);
+    assert!(recording.error.is_none(), "{:?}", recording.error);
+    let readings = |span: &Span| {
+        let within = span.start.since_origin().value()..span.end.since_origin().value();
+        asked.iter().filter(|at| within.contains(at)).count()
+    };
+    let (first, later) = recording.trace.spans.split_at(3);
+    // The first change that comes unexpected is followed by a period of looks, 2 ms each; then as in the test above.
+    assert!(first.iter().any(|span| readings(span) > 40), "nothing was to be learnt");
+    for span in later {
+        assert!(readings(span) <= 1 + 10 + 6, "{} readings in {span:?}", readings(span));
+    }
+}
+
+#[test]
+fn bursts_are_whole_units_of_about_twenty_milliseconds() {
     let run = Run { signatures: vec![0], period: 0.02, window: 1.0, rounds: 2 };
     let device = Device::new(IDLE, run.period);
     // Units of 7 x 0.1 ms: 20 ms are 28.6 of them.

@@ -11,7 +11,7 @@ use super::environment::Probe;
 use super::schedule::{Controller, Request};
 use super::window::{Lengths, Load, Rig, Window};
 
-/// Attempts at a window in which the meter loses energy.
+/// Attempts at a window that is lost.
 const ATTEMPTS: usize = 5;
 /// Distinct reasons of one kind that are told; that there were more is told once.
 const REASONS: usize = 5;
@@ -39,6 +39,15 @@ pub enum RecordError {
     Hangs {
         /// How long.
         seconds: f64,
+    },
+    /// The device was to be kept busy and was not, so that a window would take idle power for the work's.
+    #[error(
+        "the device had nothing to do for {:.1} ms of a window: the host was held up; stop other programs on it",
+        idle.value() * 1e3
+    )]
+    HeldUp {
+        /// How long in all.
+        idle: Seconds,
     },
     /// The trace file cannot be written.
     #[error(transparent)]
@@ -165,7 +174,7 @@ pub fn record(
     Recording { trace, error }
 }
 
-/// Measures a window; one in which the meter lost energy is measured again, and `lost` says why.
+/// Measures a window; one in which the meter lost energy, or the device had nothing to do, is measured again, and `lost` says why.
 fn measure(
     rig: &mut Rig<'_>,
     load: Load,
@@ -175,6 +184,7 @@ fn measure(
     for _ in 1..ATTEMPTS {
         match rig.measure(load, lengths) {
             Err(RecordError::Meter(ReadError::Lost(reason))) => lost.push(reason),
+            Err(error @ RecordError::HeldUp { .. }) => lost.push(error.to_string()),
             other => return other,
         }
     }

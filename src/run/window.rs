@@ -35,6 +35,9 @@ const FEWEST: f64 = 4.0;
 /// where the two differ by as much as their mean.
 const AHEAD: f64 = 0.25;
 
+/// How much of a window a device that queues may have nothing to do: what it draws then is booked as work.
+const IDLE: f64 = 2e-3;
+
 /// What runs in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Load {
@@ -142,7 +145,8 @@ impl<'a> Rig<'a> {
     ///
     /// # Errors
     ///
-    /// The device or the primary meter failed, or the user stopped the run.
+    /// The device or the primary meter failed, the host was too late to keep the device busy, or the user stopped the
+    /// run.
     pub(super) fn measure(&mut self, load: Load, lengths: Lengths) -> Result<Window, RecordError> {
         self.samples.clear();
         let burst = self.settle(load, lengths.settle)?;
@@ -188,6 +192,10 @@ impl<'a> Rig<'a> {
             return Ok(Window { start, end, executions, edge, reads });
         };
         queue.drain(self.executor, self.clock, self.stop)?;
+        let idle = queue.idle(start, end);
+        if idle > (end - start) * IDLE {
+            return Err(RecordError::HeldUp { idle });
+        }
         // Executions are spread evenly over their burst: they are equal work, and in 20 ms no clock changes by so much
         // that it shifts one by a share of the time between two looks. Energy is not spread evenly inside of one.
         let amid = queue.each().unwrap_or(Seconds::ZERO) * AHEAD;
@@ -321,8 +329,8 @@ impl<'a> Rig<'a> {
                     (None, _) => return Ok((look, look.after - look.before)),
                     (Some(period), Some(before)) if before.energy != look.energy => {
                         if close {
-                            self.changes.saw(look.before);
                             let unseen = look.after - before.before;
+                            self.changes.saw(before.before + unseen / 2.0, unseen / 2.0, period);
                             return Ok((look, if unseen < period { unseen } else { period }));
                         }
                         self.changes.surprise();
