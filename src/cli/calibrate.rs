@@ -12,7 +12,7 @@ use crate::trace::{Coverage, Tool};
 use crate::units::{Joules, Seconds};
 
 use super::exit::Exit;
-use super::page::Page;
+use super::page::{ENTRY, Page};
 
 /// Format and version of what `--format json` prints.
 const SCHEMA: &str = "layerjoule.calibration/1";
@@ -100,9 +100,13 @@ impl Found {
 /// One reading: an entry for each fact, or why there is none.
 fn reading_text(page: &mut Page, reading: &ReadingFacts) {
     page.line(&format!("{} {}", reading.trace, reading.id));
+    let mut entries: Vec<(String, String)> = Vec::new();
     let mut entry = |name: &str, key: &str, value: Option<String>| {
-        if let Some(value) = value.or_else(|| reading.reasons.get(key).cloned()) {
-            page.entry(name, &value);
+        let Some(value) = value.or_else(|| reading.reasons.get(key).cloned()) else { return };
+        match entries.last_mut() {
+            // Said once of all that have the same reason.
+            Some((names, before)) if *before == value => *names = format!("{names}, {name}"),
+            _ => entries.push((name.to_string(), value)),
         }
     };
     let seconds = |fact: Option<Estimate<Seconds>>| fact.map(|fact| si::estimate(&fact, "s"));
@@ -112,7 +116,11 @@ fn reading_text(page: &mut Page, reading: &ReadingFacts) {
     entry("", "window_from_marks_s", seconds(reading.window_from_marks_s).map(by_marks));
     entry("delay", "delay_s", seconds(reading.delay_s));
     entry("coverage", "coverage", reading.coverage.map(|coverage| coverage_text(coverage).to_string()));
-    entry("gain", "gain", reading.gain.map(|gain| si::estimate(&gain, "").trim_end().to_string()));
+    entry(
+        "gain",
+        "gain",
+        reading.gain.map(|gain| format!("{:.3} ({:.3} to {:.3})", gain.value, gain.low, gain.high)),
+    );
     entry("offset", "offset_w", reading.offset_w.map(|offset| si::estimate(&offset, "W")));
     let energy = |fact: Option<Estimate<Joules>>, error: Option<f64>, of: &str| {
         let error =
@@ -124,6 +132,13 @@ fn reading_text(page: &mut Page, reading: &ReadingFacts) {
     // Its reason is that of the energy in the loads.
     if span.is_some() {
         entry("", "energy_span_j", span);
+    }
+    for (names, value) in entries {
+        if names.contains(',') {
+            page.paragraph(6, ENTRY, &format!("{names}: {value}"))
+        } else {
+            page.entry(&names, &value)
+        }
     }
 }
 
