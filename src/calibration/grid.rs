@@ -144,6 +144,14 @@ impl Grid {
         Self { period, first: line.first, scatter: seconds(line.scatter), updates }
     }
 
+    /// What a counter's updates say of power: the mean from each to the next, where no update is missing between.
+    pub fn powers(&self) -> Vec<(f64, f64)> {
+        let period = self.period.value.value();
+        let next = |pair: &&[(f64, f64)]| self.cycle(pair[1].0) - self.cycle(pair[0].0) < 1.5;
+        let power = |pair: &[(f64, f64)]| (pair[1].0, (pair[1].1 - pair[0].1) / period);
+        self.updates.windows(2).filter(next).map(power).collect()
+    }
+
     /// The cycle number of the grid's instant next to a time.
     pub fn cycle(&self, at: f64) -> f64 {
         ((at - self.first) / self.period.value.value()).round()
