@@ -2,6 +2,7 @@
 //!
 //! The same tests in the same way on simulated and real devices; only clock, executor and meters differ.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::backend::{Task, Tensors, WeightOptions};
@@ -88,7 +89,7 @@ pub fn calibrate(
     say: &mut dyn FnMut(&str),
 ) -> Result<Vec<ReadingFacts>, CalibrationError> {
     let profile = options.profile();
-    let device = Device::open(&profile, Instant::default())?;
+    let device = Device::open(&profile, Instant::default(), BTreeMap::new())?;
     let network =
         network::parse(Path::new("calibration.toml"), LOAD.as_bytes(), &[]).map_err(ProfileError::from)?;
     let plan = Plan::new(&network, &PlanOptions::default())
