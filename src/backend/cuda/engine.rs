@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
+use std::rc::Rc;
 
 use crate::backend::{Backend, BackendError, BackendInfo, CacheUse, Executor, Tensors};
 use crate::network::Network;
@@ -10,6 +11,7 @@ use crate::plan::{Plan, Precision};
 use super::driver::{Gpu, Stream};
 use super::failure::Failure;
 use super::libraries::{Cuda, LibraryKind};
+use super::nvtx::{self, Nvtx};
 use super::operations::{ToolOptions, Tools};
 use super::prepare::{Wishes, prepare};
 use super::ways::{Way, ways};
@@ -38,6 +40,7 @@ pub struct CudaBackend {
     uuid: [u8; 16],
     capability: (u32, u32),
     options: CudaOptions,
+    ranges: Option<Rc<Nvtx>>,
 }
 
 impl CudaBackend {
@@ -61,8 +64,9 @@ impl CudaBackend {
         let (uuid, capability) = (gpu.uuid().map_err(on)?, gpu.capability().map_err(on)?);
         let stream = Stream::new(&gpu).map_err(on)?;
         let chosen = ToolOptions { conv_algorithm: options.conv_algorithm.clone() };
+        let ranges = Nvtx::open(std::env::var_os(nvtx::VARIABLE).as_deref()).map(Rc::new);
         let tools = Tools::open(&gpu, &stream, chosen).map_err(on)?;
-        Ok(Self { tools: ManuallyDrop::new(tools), uuid, capability, options: options.clone() })
+        Ok(Self { tools: ManuallyDrop::new(tools), uuid, capability, options: options.clone(), ranges })
     }
 
     /// The unique identifier that NVML knows it by.
@@ -119,7 +123,7 @@ impl Backend for CudaBackend {
     ) -> Result<Box<dyn Executor>, BackendError> {
         supports(self.gpu().name(), self.capability, plan.precision)?;
         let CudaOptions { cache, algorithms, .. } = &self.options;
-        let wishes = Wishes { cache: *cache, algorithms };
+        let wishes = Wishes { cache: *cache, algorithms, ranges: self.ranges.as_ref() };
         Ok(Box::new(prepare(&self.tools, network, plan, tensors, wishes)?))
     }
 }
