@@ -277,10 +277,10 @@ fn waiting_inside_a_capture_invalidates_it() {
 
 #[test]
 fn events_tell_the_modelled_time_and_are_not_there_before_it() {
-    // A thousand million bytes a second: a megabyte takes a millisecond, and nothing else does.
-    let gpu = Gpu::with(&[("GBYTES", "1"), ("OVERHEAD", "0"), ("LATENCY", "0.02")]);
+    // Five million bytes a second: five thousand take a millisecond, and nothing else does.
+    let gpu = Gpu::with(&[("GBYTES", "0.005"), ("OVERHEAD", "0")]);
     let stream = gpu.stream();
-    let pointer = gpu.alloc(1_000_000);
+    let pointer = gpu.alloc(2_000_000);
     let events: Vec<usize> = (0..3).map(|_| gpu.event()).collect();
     assert_eq!(call!(gpu, cuEventQuery, events[0] => usize), 0, "never recorded");
     let mut milliseconds = 0.0_f32;
@@ -289,22 +289,22 @@ fn events_tell_the_modelled_time_and_are_not_there_before_it() {
         (code, milliseconds)
     };
     assert_eq!(elapsed(0, 1).0, INVALID_HANDLE);
-    let fill = |times: usize| {
+    let fill = |times: usize, bytes: usize| {
         for _ in 0..times {
-            let code =
-                call!(gpu, cuMemsetD8Async, pointer => u64, 1 => u8, 1_000_000 => usize, stream => usize);
+            let code = call!(gpu, cuMemsetD8Async, pointer => u64, 1 => u8, bytes => usize, stream => usize);
             assert_eq!(code, 0);
         }
     };
     let record =
         |event: usize| assert_eq!(call!(gpu, cuEventRecord, events[event] => usize, stream => usize), 0);
-    fill(1);
+    // Long enough for the rest to be queued behind it, however slow the host is.
+    fill(1, 2_000_000);
     record(0);
-    fill(3);
+    fill(3, 5_000);
     record(1);
-    fill(6);
+    fill(6, 5_000);
     record(2);
-    assert_eq!(call!(gpu, cuEventQuery, events[2] => usize), NOT_READY, "it takes thirty milliseconds");
+    assert_eq!(call!(gpu, cuEventQuery, events[2] => usize), NOT_READY, "it takes four tenths of a second");
     assert_eq!(elapsed(0, 2).0, NOT_READY);
     assert_eq!(call!(gpu, cuEventSynchronize, events[2] => usize), 0);
     assert_eq!([elapsed(0, 1), elapsed(1, 2)], [(0, 3.0), (0, 6.0)]);

@@ -1,5 +1,7 @@
 //! The graph interface (cuDNN, "cudnn_graph"): descriptors, their attributes, and what they are finalised to.
 
+mod attributes;
+
 use std::collections::BTreeMap;
 
 use cudarc::cudnn::sys::{
@@ -9,6 +11,8 @@ use cudarc::cudnn::sys::{
 
 use crate::machine::Machine;
 use crate::pointers::{In, Out};
+
+use attributes::{Rule, rules};
 
 use super::engines::{self, Convolved, Graph, Operation, Plan, Shape, Sum, Tensor};
 use super::{Dnn, enter, need, put, status};
@@ -57,91 +61,6 @@ enum Content {
         pointers: BTreeMap<i64, usize>,
         workspace: usize,
     },
-}
-
-/// Which attribute of which descriptor has which types and how many elements ("CUDNN_BACKEND_…_DESCRIPTOR", their
-/// sections "Attributes").
-struct Rule {
-    of: K,
-    name: A,
-    kinds: &'static [T],
-    count: std::ops::RangeInclusive<usize>,
-    settable: bool,
-}
-
-const fn rule(of: K, name: A, kinds: &'static [T], least: usize, most: usize, settable: bool) -> Rule {
-    Rule { of, name, kinds, count: least..=most, settable }
-}
-
-const FACTOR: &[T] = &[T::CUDNN_TYPE_FLOAT, T::CUDNN_TYPE_DOUBLE];
-const DESCRIPTOR: &[T] = &[T::CUDNN_TYPE_BACKEND_DESCRIPTOR];
-const INT: &[T] = &[T::CUDNN_TYPE_INT64];
-const TYPE: &[T] = &[T::CUDNN_TYPE_DATA_TYPE];
-const BOOL: &[T] = &[T::CUDNN_TYPE_BOOLEAN];
-const HANDLE: &[T] = &[T::CUDNN_TYPE_HANDLE];
-const POINTER: &[T] = &[T::CUDNN_TYPE_VOID_PTR];
-
-fn rules() -> Vec<Rule> {
-    use K::{
-        CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR as CONVOLUTION, CUDNN_BACKEND_ENGINE_DESCRIPTOR as ENGINE,
-        CUDNN_BACKEND_ENGINECFG_DESCRIPTOR as CONFIGURATION,
-        CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR as HEURISTIC, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR as PLAN,
-        CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR as KNOB,
-        CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR as FORWARD,
-        CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR as POINTWISE_OPERATION,
-        CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR as GRAPH, CUDNN_BACKEND_POINTWISE_DESCRIPTOR as POINTWISE,
-        CUDNN_BACKEND_TENSOR_DESCRIPTOR as TENSOR, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR as PACK,
-    };
-    vec![
-        rule(TENSOR, A::CUDNN_ATTR_TENSOR_UNIQUE_ID, INT, 1, 1, true),
-        rule(TENSOR, A::CUDNN_ATTR_TENSOR_DATA_TYPE, TYPE, 1, 1, true),
-        rule(TENSOR, A::CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, INT, 1, 1, true),
-        rule(TENSOR, A::CUDNN_ATTR_TENSOR_DIMENSIONS, INT, 1, 8, true),
-        rule(TENSOR, A::CUDNN_ATTR_TENSOR_STRIDES, INT, 1, 8, true),
-        rule(TENSOR, A::CUDNN_ATTR_TENSOR_IS_VIRTUAL, BOOL, 1, 1, true),
-        rule(CONVOLUTION, A::CUDNN_ATTR_CONVOLUTION_COMP_TYPE, TYPE, 1, 1, true),
-        rule(CONVOLUTION, A::CUDNN_ATTR_CONVOLUTION_CONV_MODE, &[T::CUDNN_TYPE_CONVOLUTION_MODE], 1, 1, true),
-        rule(CONVOLUTION, A::CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, INT, 1, 1, true),
-        rule(CONVOLUTION, A::CUDNN_ATTR_CONVOLUTION_DILATIONS, INT, 1, 6, true),
-        rule(CONVOLUTION, A::CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, INT, 1, 6, true),
-        rule(CONVOLUTION, A::CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, INT, 1, 6, true),
-        rule(CONVOLUTION, A::CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, INT, 1, 6, true),
-        rule(FORWARD, A::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, FACTOR, 1, 1, true),
-        rule(FORWARD, A::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, FACTOR, 1, 1, true),
-        rule(FORWARD, A::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, DESCRIPTOR, 1, 1, true),
-        rule(FORWARD, A::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, DESCRIPTOR, 1, 1, true),
-        rule(FORWARD, A::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, DESCRIPTOR, 1, 1, true),
-        rule(FORWARD, A::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, DESCRIPTOR, 1, 1, true),
-        rule(POINTWISE, A::CUDNN_ATTR_POINTWISE_MODE, &[T::CUDNN_TYPE_POINTWISE_MODE], 1, 1, true),
-        rule(POINTWISE, A::CUDNN_ATTR_POINTWISE_MATH_PREC, TYPE, 1, 1, true),
-        rule(POINTWISE_OPERATION, A::CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, DESCRIPTOR, 1, 1, true),
-        rule(POINTWISE_OPERATION, A::CUDNN_ATTR_OPERATION_POINTWISE_XDESC, DESCRIPTOR, 1, 1, true),
-        rule(POINTWISE_OPERATION, A::CUDNN_ATTR_OPERATION_POINTWISE_BDESC, DESCRIPTOR, 1, 1, true),
-        rule(POINTWISE_OPERATION, A::CUDNN_ATTR_OPERATION_POINTWISE_YDESC, DESCRIPTOR, 1, 1, true),
-        rule(POINTWISE_OPERATION, A::CUDNN_ATTR_OPERATION_POINTWISE_ALPHA1, FACTOR, 1, 1, true),
-        rule(POINTWISE_OPERATION, A::CUDNN_ATTR_OPERATION_POINTWISE_ALPHA2, FACTOR, 1, 1, true),
-        rule(GRAPH, A::CUDNN_ATTR_OPERATIONGRAPH_HANDLE, HANDLE, 1, 1, true),
-        rule(GRAPH, A::CUDNN_ATTR_OPERATIONGRAPH_OPS, DESCRIPTOR, 1, 100, true),
-        rule(GRAPH, A::CUDNN_ATTR_OPERATIONGRAPH_ENGINE_GLOBAL_COUNT, INT, 1, 1, false),
-        rule(HEURISTIC, A::CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, DESCRIPTOR, 1, 1, true),
-        rule(HEURISTIC, A::CUDNN_ATTR_ENGINEHEUR_MODE, &[T::CUDNN_TYPE_HEUR_MODE], 1, 1, true),
-        rule(HEURISTIC, A::CUDNN_ATTR_ENGINEHEUR_RESULTS, DESCRIPTOR, 0, 100, false),
-        rule(ENGINE, A::CUDNN_ATTR_ENGINE_OPERATION_GRAPH, DESCRIPTOR, 1, 1, true),
-        rule(ENGINE, A::CUDNN_ATTR_ENGINE_GLOBAL_INDEX, INT, 1, 1, true),
-        rule(ENGINE, A::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, &[T::CUDNN_TYPE_NUMERICAL_NOTE], 0, 100, false),
-        rule(ENGINE, A::CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, &[T::CUDNN_TYPE_BEHAVIOR_NOTE], 0, 100, false),
-        rule(ENGINE, A::CUDNN_ATTR_ENGINE_KNOB_INFO, DESCRIPTOR, 0, 100, false),
-        rule(CONFIGURATION, A::CUDNN_ATTR_ENGINECFG_ENGINE, DESCRIPTOR, 1, 1, true),
-        rule(CONFIGURATION, A::CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, DESCRIPTOR, 0, 100, true),
-        rule(KNOB, A::CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, &[T::CUDNN_TYPE_KNOB_TYPE], 1, 1, true),
-        rule(KNOB, A::CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, INT, 1, 1, true),
-        rule(PLAN, A::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, HANDLE, 1, 1, true),
-        rule(PLAN, A::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, DESCRIPTOR, 1, 1, true),
-        rule(PLAN, A::CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, INT, 1, 1, false),
-        rule(PACK, A::CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, INT, 1, 100, true),
-        rule(PACK, A::CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, POINTER, 1, 100, true),
-        rule(PACK, A::CUDNN_ATTR_VARIANT_PACK_WORKSPACE, POINTER, 1, 1, true),
-    ]
 }
 
 /// Bytes of an element.
