@@ -16,7 +16,7 @@ use crate::plan::{Plan, PlanOptions};
 use crate::run::{LoadError, Loads, MeterReading, Watched};
 use crate::stats::{Rng, fingerprint};
 use crate::trace::MeterKind;
-use crate::units::{Seconds, Watts};
+use crate::units::{Joules, Seconds, Watts};
 
 use super::device::{Device, DeviceChoice};
 use super::job::{ProfileError, ProfileOptions};
@@ -31,9 +31,11 @@ out_channels = 32
 kernel = 3
 padding = 1
 ";
-/// Rest before anything runs, and load before anything counts.
+/// Rest until a board has let go of its clocks (some hold them for seconds), rest that counts, and load before anything
+/// else does.
+const REST: Seconds = Seconds::new(10.0);
 const IDLE: Seconds = Seconds::new(3.0);
-const WARM_UP: Seconds = Seconds::new(3.0);
+const WARM_UP: Seconds = Seconds::new(10.0);
 /// Time between readings at which the period is looked for first, and where the sensor is faster; and how long.
 const SEARCHES: [(Seconds, Seconds); 2] =
     [(Seconds::new(1e-3), Seconds::new(8.0)), (Seconds::new(2e-5), Seconds::new(0.5))];
@@ -46,9 +48,10 @@ const READINGS: f64 = 50.0;
 const READINGS_IN_TURN: f64 = 8.0;
 /// Shortest and longest load of the window's recording in periods: windows are known from half a period to ten.
 const WINDOW_LOADS: [f64; 2] = [0.1, 10.0];
-/// A steady load read often and seldom: time between readings, and length.
+/// A steady load read often and seldom: time between readings, and length. Seldom so long that the slowest counter's
+/// edges, 0.2 s, are one percent of it.
 const OFTEN: (Seconds, Seconds) = (Seconds::new(0.005), Seconds::new(5.0));
-const SELDOM: (Seconds, Seconds) = (Seconds::new(0.5), Seconds::new(10.0));
+const SELDOM: (Seconds, Seconds) = (Seconds::new(0.5), Seconds::new(20.0));
 /// Readings that differ by more than this with the rate of reading are not to be believed
 /// (notes: measurement.md 1.5, test 4).
 const MOST_BY_RATE: f64 = 0.02;
@@ -125,17 +128,10 @@ pub fn calibrate(
         let kind = if record.kind == MeterKind::Power { ReadingKind::Power } else { ReadingKind::Counter };
         let in_turn = !executor.queues();
         let clock = device.clock.as_ref();
-        let mut idle = Watched::default();
-        // Before the first load: preparing it already wakes the device.
-        let until = clock.now() + IDLE;
-        let loads = Loads::new(executor.as_mut(), meter.as_mut(), clock, Task::Step(0));
-        let facts = loads.and_then(|mut loads| {
-            clock.sleep_until(until);
-            idle = loads.run(&[(Seconds::ZERO, IDLE)], OFTEN.0)?;
-            let random = Rng::stream(options.seed, fingerprint(&record.id));
-            Test { name: &name, id: &record.id, kind, in_turn, random }.run(&mut loads, &idle)
-        });
-        all.push(match facts {
+        let mut loads = Loads::new(executor.as_mut(), meter.as_mut(), clock, Task::Step(0));
+        let random = Rng::stream(options.seed, fingerprint(&record.id));
+        let test = Test { name: &name, id: &record.id, kind, in_turn, random, each: Seconds::ZERO };
+        all.push(match test.run(&mut loads) {
             Ok(facts) => facts,
             Err(LoadError::Meter(error)) => {
                 ReadingFacts::unknown(&name, &record.id, &Unknown(error.to_string()))
@@ -177,13 +173,21 @@ struct Test<'a> {
     kind: ReadingKind,
     in_turn: bool,
     random: Rng,
+    /// Length of one execution.
+    each: Seconds,
 }
 
 impl Test<'_> {
-    fn run(mut self, loads: &mut Loads<'_>, idle: &Watched) -> Result<ReadingFacts, LoadError> {
+    fn run(mut self, loads: &mut Loads<'_>) -> Result<ReadingFacts, LoadError> {
+        loads.rest(REST);
+        // Before the load is prepared, which already wakes the device.
+        let idle = loads.run(&[(Seconds::ZERO, IDLE)], OFTEN.0)?;
+        self.each = loads.prepare()?;
         loads.run(&[(WARM_UP, Seconds::ZERO)], OFTEN.0)?;
         let often = loads.run(&[(OFTEN.1, Seconds::ZERO)], OFTEN.0)?;
         let seldom = loads.run(&[(SELDOM.1, Seconds::ZERO)], SELDOM.0)?;
+        // Once more, so that what warmth adds meanwhile falls on both alike.
+        let again = loads.run(&[(OFTEN.1, Seconds::ZERO)], OFTEN.0)?;
         let watched = self.window_recording(loads)?;
         let mut facts = match &watched {
             Err(unknown) => ReadingFacts::unknown(self.name, self.id, unknown),
@@ -193,8 +197,8 @@ impl Test<'_> {
         };
         let watts = |watched: &Watched| self.watts(watched);
         facts.self_test = Some(SelfTest {
-            idle_w: watts(idle),
-            load_w: watts(&often),
+            idle_w: watts(&idle),
+            load_w: watts(&often).zip(watts(&again)).map(|(before, after)| (before + after) / 2.0),
             load_read_seldom_w: watts(&seldom),
             query_s: query_times(&often),
             warnings: Vec::new(),
@@ -218,7 +222,7 @@ impl Test<'_> {
     fn window_recording(&mut self, loads: &mut Loads<'_>) -> Result<Result<Watched, Unknown>, LoadError> {
         let mut grid = Err(Unknown("nothing was read".to_string()));
         for (poll, length) in SEARCHES {
-            let parts = self.parts(length, SEARCH_LOADS, loads.each());
+            let parts = self.parts(length, SEARCH_LOADS);
             let watched = loads.run(&parts, poll)?;
             grid = regular_grid(&self.series(&watched));
             if grid.is_ok() {
@@ -230,14 +234,14 @@ impl Test<'_> {
             Err(unknown) => return Ok(Err(unknown)),
         };
         let scale = WINDOW_LOADS.map(|periods| periods * period.value());
-        let parts = self.parts(period * UPDATES, scale, loads.each());
+        let parts = self.parts(period * UPDATES, scale);
         let readings = if self.in_turn { READINGS_IN_TURN } else { READINGS };
         Ok(Ok(loads.run(&parts, period / readings)?))
     }
 
     /// Loads and rests for a time, their lengths uniform in the logarithm.
-    fn parts(&mut self, length: Seconds, [least, most]: [f64; 2], each: Seconds) -> Vec<(Seconds, Seconds)> {
-        let (least, mut left, mut parts) = (least.max(2.0 * each.value()), length.value(), Vec::new());
+    fn parts(&mut self, length: Seconds, [least, most]: [f64; 2]) -> Vec<(Seconds, Seconds)> {
+        let (least, mut left, mut parts) = (least.max(2.0 * self.each.value()), length.value(), Vec::new());
         let mut draw = || Seconds::new(least * (most / least).powf(self.random.uniform()));
         while left > 0.0 {
             let part = (draw(), draw());
@@ -251,7 +255,7 @@ impl Test<'_> {
     fn series(&self, watched: &Watched) -> Series {
         let value = |reading: &MeterReading| match self.kind {
             ReadingKind::Power => reading.power.map(Watts::value),
-            ReadingKind::Counter => Some(reading.energy.value()),
+            ReadingKind::Counter => reading.energy.map(Joules::value),
         };
         let at = |reading: &MeterReading| {
             (reading.begun.since_origin() + (reading.ended - reading.begun) / 2.0).value()

@@ -34,8 +34,8 @@ pub struct MeterReading {
     pub begun: Instant,
     /// After the call.
     pub ended: Instant,
-    /// Joules since the first reading.
-    pub energy: Joules,
+    /// Joules since the first reading; none where readings of power were too far apart to be joined.
+    pub energy: Option<Joules>,
     /// Watts, where the meter reads power.
     pub power: Option<Watts>,
 }
@@ -55,40 +55,45 @@ pub struct Loads<'a> {
     meter: &'a mut dyn Meter,
     clock: &'a dyn Clock,
     task: Task,
-    /// Length of one execution.
+    /// Length of one execution, once it is prepared.
     each: Seconds,
 }
 
 impl<'a> Loads<'a> {
-    /// Prepares a task and finds out how long it takes.
-    ///
-    /// # Errors
-    ///
-    /// The device failed.
+    /// Runs nothing yet.
     pub fn new(
         executor: &'a mut dyn Executor,
         meter: &'a mut dyn Meter,
         clock: &'a dyn Clock,
         task: Task,
-    ) -> Result<Self, LoadError> {
-        executor.ready(task, clock)?;
-        let mut times = 1;
-        let each = loop {
-            let begun = clock.now();
-            executor.repeat(task, times)?;
-            executor.sync()?;
-            let took = clock.now() - begun;
-            if took >= TIMED {
-                break took / times as f64;
-            }
-            times *= 2;
-        };
-        Ok(Self { executor, meter, clock, task, each })
+    ) -> Self {
+        Self { executor, meter, clock, task, each: TIMED }
     }
 
-    /// How long one execution takes, about.
-    pub fn each(&self) -> Seconds {
-        self.each
+    /// Prepares the task and gives how long it takes, about.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    pub fn prepare(&mut self) -> Result<Seconds, LoadError> {
+        self.executor.ready(self.task, self.clock)?;
+        let mut times = 1;
+        loop {
+            let begun = self.clock.now();
+            self.executor.repeat(self.task, times)?;
+            self.executor.sync()?;
+            let took = self.clock.now() - begun;
+            if took >= TIMED {
+                self.each = took / times as f64;
+                return Ok(self.each);
+            }
+            times *= 2;
+        }
+    }
+
+    /// Leaves the device alone for a time.
+    pub fn rest(&self, length: Seconds) {
+        self.clock.sleep_until(self.clock.now() + length);
     }
 
     /// Runs loads and rests of these lengths in turn, and reads the meter every `poll` or as often as it can be read.
@@ -167,16 +172,16 @@ impl<'a> Loads<'a> {
 
     fn look(&mut self, watched: &mut Watched) -> Result<(), LoadError> {
         let begun = self.clock.now();
-        match self.meter.read(begun) {
-            Ok(energy) => {
-                let reading =
-                    MeterReading { begun, ended: self.clock.now(), energy, power: self.meter.power() };
-                watched.readings.push(reading);
-                Ok(())
-            }
+        let energy = match self.meter.read(begun) {
+            Ok(energy) => Some(energy),
+            // Watts are what they are, however long ago the last ones were read.
+            Err(ReadError::Lost(_)) => None,
             // The next look shows it.
-            Err(ReadError::Retry(_) | ReadError::Lost(_)) => Ok(()),
-            Err(error) => Err(LoadError::Meter(error)),
-        }
+            Err(ReadError::Retry(_)) => return Ok(()),
+            Err(error) => return Err(LoadError::Meter(error)),
+        };
+        let power = self.meter.power();
+        watched.readings.push(MeterReading { begun, ended: self.clock.now(), energy, power });
+        Ok(())
     }
 }
