@@ -395,7 +395,8 @@ mod tests {
 
     #[test]
     fn each_thing_that_throttles_has_its_remedy_once() {
-        let against = |reasons: &[&str]| remedies(&reasons.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let against =
+            |reasons: &[&str]| remedies(&reasons.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(against(&["power limit"]), "raise the limit or lower the load");
         assert_eq!(against(&["thermal", "thermal, by hardware"]), "cool it");
         assert_eq!(against(&["power limit", "thermal"]), "raise the limit or lower the load, cool it");
