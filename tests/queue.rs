@@ -9,8 +9,10 @@ use layerjoule::backend::Executor;
 use layerjoule::clock::{Clock, Instant, ManualClock};
 use layerjoule::meter::{Meter, ReadError};
 use layerjoule::report::run_report;
-use layerjoule::run::{RecordError, Recording, Schedule, Session, Surroundings, SystemProbe, record};
-use layerjoule::trace::{MeterRecord, Span, SpanKind, Trace, TraceWriter, read_trace};
+use layerjoule::run::{Probe, RecordError, Recording, Schedule, Session, Surroundings, SystemProbe, record};
+use layerjoule::trace::{
+    Environment, MeterRecord, Span, SpanKind, Trace, TraceWriter, WeightsAndInput, read_trace,
+};
 use layerjoule::units::{Joules, Seconds};
 
 use crate::support::queued::Queued;
@@ -69,6 +71,20 @@ impl Run {
         clock: &ManualClock,
         stopped_at: f64,
     ) -> Recording {
+        let nowhere = Surroundings { sysfs_root: "/nowhere".into(), proc_root: "/nowhere".into() };
+        let mut probe = SystemProbe::start(nowhere);
+        self.record_with(path, executor, meters, clock, stopped_at, &mut probe)
+    }
+
+    fn record_with(
+        &self,
+        path: &Path,
+        executor: &mut dyn Executor,
+        meters: Vec<Box<dyn Meter>>,
+        clock: &ManualClock,
+        stopped_at: f64,
+        probe: &mut dyn Probe,
+    ) -> Recording {
         let plan = plan(&self.signatures);
         let mut header = header(&plan, self.period, self.rounds);
         let seconds = Seconds::new(self.window);
@@ -77,14 +93,13 @@ impl Run {
         header.meters.resize(meters.len(), side);
         let mut schedule = Schedule::new(plan.signatures.len(), &header.options, |_, _| {});
         let mut meters: Vec<(usize, Box<dyn Meter>)> = meters.into_iter().enumerate().collect();
-        let nowhere = Surroundings { sysfs_root: "/nowhere".into(), proc_root: "/nowhere".into() };
         let mut writer = TraceWriter::create(path, &header).unwrap();
         let session = Session {
             executor,
             plan: &plan,
             meters: &mut meters,
             clock,
-            probe: &mut SystemProbe::start(nowhere),
+            probe,
             stop: &|| clock.now().since_origin().value() >= stopped_at,
             progress: &mut |_, _, _| {},
             pick: &mut |_, _| 0,
@@ -255,6 +270,47 @@ fn a_meter_one_percent_slower_than_it_was_found_to_be_is_expected_when_it_comes(
     for span in later {
         assert!(readings(span) <= 1 + 10 + 6, "{} readings in {span:?}", readings(span));
     }
+}
+
+/// Notes for each look whether the device is said to work, and whether it does.
+struct Watcher {
+    device: Rc<Device>,
+    seen: Vec<(bool, bool)>,
+}
+
+impl Probe for Watcher {
+    fn look(&mut self, busy: bool) {
+        self.seen.push((busy, self.device.is_busy()));
+        // Five queries of a driver.
+        self.device.clock.advance(Seconds::new(10e-3));
+        self.seen.push((busy, self.device.is_busy()));
+    }
+
+    fn environment(&self, _weights_and_input: WeightsAndInput) -> Environment {
+        Environment::default()
+    }
+
+    fn finish(&mut self, _begin: &Environment, _earlier: Option<&Environment>) -> Environment {
+        Environment::default()
+    }
+}
+
+#[test]
+fn the_device_is_looked_at_while_its_load_still_runs() {
+    let run = Run { signatures: vec![0], period: 0.02, window: 1.0, rounds: 2 };
+    let device = Device::new(IDLE, run.period);
+    let mut executor = Queued::new(&device, &[(EACH, WATTS)]);
+    let mut probe = Watcher { device: Rc::clone(&device), seen: Vec::new() };
+    let dir = tempfile::tempdir().unwrap();
+    let meter: Box<dyn Meter> = Box::new(Slow::new(&device));
+    let path = dir.path().join("trace.jsonl");
+    let recording =
+        run.record_with(&path, &mut executor, vec![meter], &device.clock, f64::INFINITY, &mut probe);
+    assert!(recording.error.is_none(), "{:?}", recording.error);
+    assert!(probe.seen.iter().all(|(said, works)| said == works), "{:?}", probe.seen);
+    let busy = probe.seen.iter().filter(|(said, _)| *said).count();
+    assert_eq!(busy, 2 * working(&recording.trace).count());
+    assert_eq!(probe.seen.len(), 2 * recording.trace.spans.len());
 }
 
 #[test]

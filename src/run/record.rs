@@ -119,7 +119,8 @@ pub fn record(
             }
         };
         let mut lost = Vec::new();
-        let measured = measure(&mut rig, load, lengths(request.kind, &options, period), &mut lost);
+        let lengths = lengths(request.kind, &options, period);
+        let measured = measure(&mut rig, load, lengths, &mut *probe, &mut lost);
         let mut told: Result<(), TraceError> = lost.iter().try_for_each(|reason| {
             tell(&mut trace, writer, "lost_window", reason, |reason| {
                 format!("{what}: {reason}; the window was measured again")
@@ -147,7 +148,6 @@ pub fn record(
                 trace.spans.push(span);
                 trace.samples.extend(rig.samples.iter().copied());
                 trace.sampling.add(&span, window.reads);
-                probe.look();
                 if let Err(failed) = writer.window(&span, &rig.samples, Some(window.reads)) {
                     error = Some(failed.into());
                     break;
@@ -179,16 +179,17 @@ fn measure(
     rig: &mut Rig<'_>,
     load: Load,
     lengths: Lengths,
+    probe: &mut dyn Probe,
     lost: &mut Vec<String>,
 ) -> Result<Window, RecordError> {
     for _ in 1..ATTEMPTS {
-        match rig.measure(load, lengths) {
+        match rig.measure(load, lengths, probe) {
             Err(RecordError::Meter(ReadError::Lost(reason))) => lost.push(reason),
             Err(error @ RecordError::HeldUp { .. }) => lost.push(error.to_string()),
             other => return other,
         }
     }
-    rig.measure(load, lengths)
+    rig.measure(load, lengths, probe)
 }
 
 /// Adds a warning to the trace and its file: one for each reason, and no more than a few of one code.

@@ -15,6 +15,7 @@ use crate::trace::{Reads, Sample};
 use crate::units::{Joules, Seconds};
 
 use super::changes::{Changes, NextLook};
+use super::environment::Probe;
 use super::queue::Queue;
 use super::record::RecordError;
 
@@ -141,13 +142,18 @@ impl<'a> Rig<'a> {
         }
     }
 
-    /// Measures one window.
+    /// Measures one window; behind its end, while the load still runs, the probe has a look.
     ///
     /// # Errors
     ///
     /// The device or the primary meter failed, the host was too late to keep the device busy, or the user stopped the
     /// run.
-    pub(super) fn measure(&mut self, load: Load, lengths: Lengths) -> Result<Window, RecordError> {
+    pub(super) fn measure(
+        &mut self,
+        load: Load,
+        lengths: Lengths,
+        probe: &mut dyn Probe,
+    ) -> Result<Window, RecordError> {
         self.samples.clear();
         let burst = self.settle(load, lengths.settle)?;
         let (opening, opened_within) = self.edge(load, burst)?;
@@ -186,6 +192,9 @@ impl<'a> Rig<'a> {
         let reads = self.reads;
         let end = closing.before;
         self.sample_all(end, closing.energy)?;
+        // A look takes milliseconds, which a full queue outlasts.
+        self.top_up()?;
+        probe.look(self.queue.is_some());
         let edge = longer(opened_within, closed_within);
         let Some(mut queue) = self.queue.take() else {
             let executions = (self.done - done_before) as f64;
