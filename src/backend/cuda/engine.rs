@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
-use std::rc::Rc;
 
 use crate::backend::{Backend, BackendError, BackendInfo, CacheUse, Executor, Tensors};
 use crate::network::Network;
@@ -11,7 +10,7 @@ use crate::plan::{Plan, Precision};
 use super::driver::{Gpu, Stream};
 use super::failure::Failure;
 use super::libraries::{Cuda, LibraryKind};
-use super::nvtx::{self, Nvtx};
+use super::nvtx;
 use super::operations::{ToolOptions, Tools};
 use super::prepare::{Wishes, prepare};
 use super::ways::{Way, ways};
@@ -40,7 +39,6 @@ pub struct CudaBackend {
     uuid: [u8; 16],
     capability: (u32, u32),
     options: CudaOptions,
-    ranges: Option<Rc<Nvtx>>,
 }
 
 impl CudaBackend {
@@ -64,9 +62,8 @@ impl CudaBackend {
         let (uuid, capability) = (gpu.uuid().map_err(on)?, gpu.capability().map_err(on)?);
         let stream = Stream::new(&gpu).map_err(on)?;
         let chosen = ToolOptions { conv_algorithm: options.conv_algorithm.clone() };
-        let ranges = Nvtx::open(std::env::var_os(nvtx::VARIABLE).as_deref()).map(Rc::new);
         let tools = Tools::open(&gpu, &stream, chosen).map_err(on)?;
-        Ok(Self { tools: ManuallyDrop::new(tools), uuid, capability, options: options.clone(), ranges })
+        Ok(Self { tools: ManuallyDrop::new(tools), uuid, capability, options: options.clone() })
     }
 
     /// The unique identifier that NVML knows it by.
@@ -123,7 +120,7 @@ impl Backend for CudaBackend {
     ) -> Result<Box<dyn Executor>, BackendError> {
         supports(self.gpu().name(), self.capability, plan.precision)?;
         let CudaOptions { cache, algorithms, .. } = &self.options;
-        let wishes = Wishes { cache: *cache, algorithms, ranges: self.ranges.as_ref() };
+        let wishes = Wishes { cache: *cache, algorithms, ranges: nvtx::ranges() };
         Ok(Box::new(prepare(&self.tools, network, plan, tensors, wishes)?))
     }
 }

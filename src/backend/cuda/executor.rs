@@ -1,6 +1,6 @@
 //! A plan on a GPU: its buffers, its operations, and the graphs that windows replay.
 
-use std::rc::Rc;
+use std::mem::ManuallyDrop;
 
 use crate::backend::{BackendError, CacheUse, Executor, Mark, Task};
 use crate::clock::{Clock, Instant, MonotonicClock};
@@ -106,7 +106,8 @@ pub(super) struct CudaExecutor {
     // Dropped first: a graph uses all that follows.
     ready: Option<Ready>,
     marks: Marks,
-    methods: Vec<Method>,
+    /// Released unless the GPU hangs.
+    methods: ManuallyDrop<Vec<Method>>,
     steps: Vec<PreparedStep>,
     buffers: Vec<Memory>,
     /// Held for the addresses in `steps`.
@@ -116,7 +117,7 @@ pub(super) struct CudaExecutor {
     copies: Memory,
     cache: CacheUse,
     /// Names what is queued for another profiler, if one asked for that.
-    ranges: Option<Rc<Nvtx>>,
+    ranges: Option<&'static Nvtx>,
     stream: Stream,
 }
 
@@ -131,7 +132,7 @@ pub(super) struct Parts {
     /// Room for the copies of any step's buffers.
     pub(super) copies: Memory,
     pub(super) cache: CacheUse,
-    pub(super) ranges: Option<Rc<Nvtx>>,
+    pub(super) ranges: Option<&'static Nvtx>,
 }
 
 /// The addresses of one copy of a step's buffers.
@@ -149,7 +150,7 @@ impl CudaExecutor {
         Ok(Self {
             ready: None,
             marks: Marks::new(&gpu)?,
-            methods,
+            methods: ManuallyDrop::new(methods),
             steps,
             buffers,
             _parameters: parameters,
@@ -203,7 +204,7 @@ impl CudaExecutor {
 
     /// Queues work under a name that another profiler shows.
     fn named<T>(&self, name: &str, work: impl FnOnce() -> T) -> T {
-        let Some(ranges) = &self.ranges else { return work() };
+        let Some(ranges) = self.ranges else { return work() };
         ranges.push(name);
         let done = work();
         ranges.pop();
@@ -335,7 +336,11 @@ impl Drop for CudaExecutor {
     fn drop(&mut self) {
         if wait(&self.stream, &MonotonicClock::start(), PATIENCE_AT_THE_END).is_err() {
             self.gpu().abandon();
+            return;
         }
+        self.ready = None;
+        // SAFETY: dropped once, here, and not used after.
+        unsafe { ManuallyDrop::drop(&mut self.methods) };
     }
 }
 

@@ -1,7 +1,6 @@
 //! From a plan to an executor: forms, memory, and the fastest operation of each kind of work.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use crate::backend::{BackendError, CacheUse, Tensors};
 use crate::network::{Layer, Network, TensorRef};
@@ -30,7 +29,7 @@ pub(super) struct Wishes<'a> {
     /// Algorithms that an earlier part of the run used, by signature.
     pub(super) algorithms: &'a BTreeMap<String, String>,
     /// Names of what is queued, for another profiler.
-    pub(super) ranges: Option<&'a Rc<Nvtx>>,
+    pub(super) ranges: Option<&'static Nvtx>,
 }
 
 /// Makes an executor of a plan.
@@ -73,7 +72,7 @@ pub(super) fn prepare(
     needs.check(name, free()? + needs.buffers)?;
     let scratch = Memory::take(gpu, scratch).map_err(on)?;
     let copies = Memory::take(gpu, copies).map_err(on)?;
-    let (cache, ranges) = (wishes.cache, wishes.ranges.cloned());
+    let (cache, ranges) = (wishes.cache, wishes.ranges);
     let parts =
         Parts { stream: stream.clone(), methods, steps, buffers, parameters, scratch, copies, cache, ranges };
     CudaExecutor::new(parts).map_err(on)
