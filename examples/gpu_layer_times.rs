@@ -83,7 +83,7 @@ impl Server {
             ["list"] => {
                 let info = self.backend.info();
                 Ok(json!({
-                    "device": info.name, "uuid": info.uuid, "engine": info.engine, "batch": self.batch,
+                    "device": info.name, "uuid": info.uuid, "engine": info.engine, "emulated": info.emulated, "batch": self.batch,
                     "layers": self.layers.iter().map(DistinctLayer::description).collect::<Vec<_>>(),
                 }))
             }
@@ -97,7 +97,8 @@ impl Server {
                     .get(index)
                     .with_context(|| format!("prepare: expected a layer from 0 to {last}, found {index}"))?;
                 let (precision, layout) = (precision(precision_name)?, layout(layout_name)?);
-                let running = layer.prepare(self.backend.as_ref(), self.batch, precision, layout)?;
+                let running =
+                    layer.prepare(self.backend.as_ref(), self.batch, precision, layout, &self.clock)?;
                 let description = running.description();
                 self.prepared = Some(running);
                 Ok(description)

@@ -108,7 +108,7 @@ fn main() -> anyhow::Result<()> {
     let candidates = nvml_meters(arguments.nvml_lib.as_deref(), &gpu, Among::Selected, &clock);
     let (record, emulated, meter) = meter(candidates, &arguments.meter)?;
     let (precision, layout) = (precision(&arguments.precision)?, layout(&arguments.layout)?);
-    let running = layer.prepare(backend.as_ref(), arguments.batch, precision, layout)?;
+    let running = layer.prepare(backend.as_ref(), arguments.batch, precision, layout, &clock)?;
     let description = running.description();
     let mut load = Load { running, queue: VecDeque::new(), finished: 0, meter, clock };
     load.run_until(clock.now() + Seconds::new(arguments.settle))?;
@@ -124,7 +124,7 @@ fn main() -> anyhow::Result<()> {
         json!({
             "schema": "layerjoule.gpu-window/1", "device": backend.info().name, "uuid": backend.info().uuid,
             "layer": layer.description(), "batch": arguments.batch, "precision": precision.name(),
-            "layout": layout.name(), "prepared": description, "meter": record, "emulated": emulated,
+            "layout": layout.name(), "prepared": description, "meter": record, "emulated": emulated || backend.info().emulated,
             "begin_unix_s": unix(begin.before), "end_unix_s": unix(end.before),
             "edges_s": [(begin.before - begin.after).value(), (end.before - end.after).value()],
             "seconds": seconds.value(), "joules": joules.value(), "watts": (joules / seconds).value(),

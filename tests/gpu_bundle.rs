@@ -410,7 +410,7 @@ fn a_window_of_other_joules_than_the_counters_is_found() {
         let path = dir.path().join("window");
         let text = format!(
             "#!/usr/bin/env python3\nimport json, math, time\ntime.sleep(0.3)\nbegin = math.ceil(time.time() * 2) / 2\n\
-             time.sleep(begin + 2.2 - time.time())\nprint(json.dumps({{'joules': {joules}, 'uuid': '{uuid}', \
+             time.sleep(begin + 2.2 - time.time())\nprint(json.dumps({{'emulated': False, 'joules': {joules}, 'uuid': '{uuid}', \
              'begin_unix_s': begin + 0.001, 'end_unix_s': begin + 2.001}}))\n"
         );
         fs::write(&path, text).unwrap();

@@ -7,6 +7,7 @@
 
 mod accuracy;
 mod architecture;
+mod calibrate;
 mod cli;
 mod conformance;
 mod cuda_conformance;

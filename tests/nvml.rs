@@ -165,7 +165,10 @@ fn a_boards_condition_is_what_its_parameters_say() {
     let gpu = gpu(&machine);
     let mut watch = GpuWatch::start(&gpu);
     machine.draw(700.0, 100.0);
-    watch.look();
+    watch.look(false);
+    // What it says while nothing is known to run on it explains no joules.
+    assert!(watch.throttled_by().is_empty() && watch.sm_mhz().is_none());
+    watch.look(true);
     let [begin, end] = watch.ends();
     // 28 + 0.06 K/W x 80 W, and x 700 W, in whole degrees.
     assert_eq!((begin.celsius, end.celsius), (Some(33.0), Some(70.0)));
@@ -173,7 +176,8 @@ fn a_boards_condition_is_what_its_parameters_say() {
     assert!(begin.throttled_by.is_empty(), "an idle board is not throttled");
     assert_eq!(watch.throttled_by(), ["power limit"]);
     assert_eq!(end.power_limit, Some(Watts::new(700.0)));
-    assert_eq!(end.sm_mhz, Some(device.clock.reference_mhz.round()));
+    let clock = device.clock.reference_mhz.round();
+    assert_eq!((end.sm_mhz, watch.sm_mhz()), (Some(clock), Some([clock; 2])));
     assert_eq!(end.memory_mhz, None, "what a board does not tell is unknown");
     let settings = gpu.settings();
     assert_eq!((settings.mig, settings.persistence, settings.ecc), (Some(false), Some(true), None));

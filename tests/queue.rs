@@ -9,8 +9,10 @@ use layerjoule::backend::Executor;
 use layerjoule::clock::{Clock, Instant, ManualClock};
 use layerjoule::meter::{Meter, ReadError};
 use layerjoule::report::run_report;
-use layerjoule::run::{RecordError, Recording, Schedule, Session, Surroundings, SystemProbe, record};
-use layerjoule::trace::{MeterRecord, Span, SpanKind, Trace, TraceWriter, read_trace};
+use layerjoule::run::{Probe, RecordError, Recording, Schedule, Session, Surroundings, SystemProbe, record};
+use layerjoule::trace::{
+    Environment, MeterRecord, Span, SpanKind, Trace, TraceWriter, WeightsAndInput, read_trace,
+};
 use layerjoule::units::{Joules, Seconds};
 
 use crate::support::queued::Queued;
@@ -28,18 +30,22 @@ struct Slow {
     counter: Counter,
     asked: Rc<RefCell<Vec<f64>>>,
     longest_gap: Option<Seconds>,
+    /// From when on a reading takes so long, once.
+    stalls: Option<(f64, f64)>,
 }
 
 impl Slow {
     fn new(device: &Rc<Device>) -> Self {
-        Self { counter: Counter(Rc::clone(device)), asked: Rc::default(), longest_gap: None }
+        Self { counter: Counter(Rc::clone(device)), asked: Rc::default(), longest_gap: None, stalls: None }
     }
 }
 
 impl Meter for Slow {
     fn read(&mut self, now: Instant) -> Result<Joules, ReadError> {
-        self.asked.borrow_mut().push(now.since_origin().value());
-        self.counter.0.clock.advance(Seconds::new(READING));
+        let now_s = now.since_origin().value();
+        self.asked.borrow_mut().push(now_s);
+        let stall = self.stalls.take_if(|(from, _)| *from <= now_s);
+        self.counter.0.clock.advance(Seconds::new(stall.map_or(READING, |(_, takes)| takes)));
         self.counter.read(now)
     }
 
@@ -65,6 +71,20 @@ impl Run {
         clock: &ManualClock,
         stopped_at: f64,
     ) -> Recording {
+        let nowhere = Surroundings { sysfs_root: "/nowhere".into(), proc_root: "/nowhere".into() };
+        let mut probe = SystemProbe::start(nowhere);
+        self.record_with(path, executor, meters, clock, stopped_at, &mut probe)
+    }
+
+    fn record_with(
+        &self,
+        path: &Path,
+        executor: &mut dyn Executor,
+        meters: Vec<Box<dyn Meter>>,
+        clock: &ManualClock,
+        stopped_at: f64,
+        probe: &mut dyn Probe,
+    ) -> Recording {
         let plan = plan(&self.signatures);
         let mut header = header(&plan, self.period, self.rounds);
         let seconds = Seconds::new(self.window);
@@ -73,14 +93,13 @@ impl Run {
         header.meters.resize(meters.len(), side);
         let mut schedule = Schedule::new(plan.signatures.len(), &header.options, |_, _| {});
         let mut meters: Vec<(usize, Box<dyn Meter>)> = meters.into_iter().enumerate().collect();
-        let nowhere = Surroundings { sysfs_root: "/nowhere".into(), proc_root: "/nowhere".into() };
         let mut writer = TraceWriter::create(path, &header).unwrap();
         let session = Session {
             executor,
             plan: &plan,
             meters: &mut meters,
             clock,
-            probe: &mut SystemProbe::start(nowhere),
+            probe,
             stop: &|| clock.now().since_origin().value() >= stopped_at,
             progress: &mut |_, _, _| {},
             pick: &mut |_, _| 0,
@@ -99,6 +118,50 @@ impl Run {
         let asked = asked.borrow().clone();
         (recording, asked)
     }
+}
+
+/// Three windows of a layer and its pass, with a counter one of whose readings in the middle of a window of work takes
+/// `stall`; and when that was, by the same run without it.
+fn with_a_stall(stall: f64) -> (Recording, Span) {
+    let run = Run { signatures: vec![0], period: 0.02, window: 2.0, rounds: 3 };
+    let record = |stalls: Option<(f64, f64)>| {
+        let device = Device::new(IDLE, run.period);
+        let mut executor = Queued::new(&device, &[(EACH, WATTS)]);
+        let meter = Slow { stalls, ..Slow::new(&device) };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trace.jsonl");
+        let recording = run.record(&path, &mut executor, vec![Box::new(meter)], &device.clock, f64::INFINITY);
+        assert!(recording.error.is_none(), "{:?}", recording.error);
+        recording
+    };
+    let usual = record(None).trace;
+    let span = *usual.spans.iter().find(|span| span.kind == SpanKind::Replay(0)).unwrap();
+    let middle = (span.start.since_origin() + span.end.since_origin()) / 2.0;
+    (record(Some((middle.value(), stall))), span)
+}
+
+#[test]
+fn a_window_in_which_the_device_had_nothing_to_do_is_measured_again() {
+    let (recording, disturbed) = with_a_stall(0.1);
+    let [warning] = recording.trace.warnings.as_slice() else { panic!("{:?}", recording.trace.warnings) };
+    let words = ["layer0: the device had nothing to do for ", "the host was held up", "was measured again"];
+    assert!(warning.code == "lost_window" && words.iter().all(|w| warning.text.contains(w)), "{warning:?}");
+    let again = recording.trace.spans.iter().find(|span| span.kind == disturbed.kind).unwrap();
+    assert!(again.start > disturbed.end);
+    for span in working(&recording.trace) {
+        assert_relative_eq!(span.executions, span.length().value() / EACH, max_relative = 1e-7);
+    }
+    let row = run_report(&recording.trace).layers.remove(0);
+    assert_relative_eq!(row.energy_j.unwrap().value.value(), EACH * WATTS, max_relative = 1e-3);
+}
+
+#[test]
+fn a_host_that_is_fifty_milliseconds_late_leaves_the_device_something_to_do() {
+    let (recording, disturbed) = with_a_stall(0.05);
+    assert!(recording.trace.warnings.is_empty(), "{:?}", recording.trace.warnings);
+    let span = recording.trace.spans.iter().find(|span| span.kind == disturbed.kind).unwrap();
+    assert_eq!(span.start, disturbed.start);
+    assert_relative_eq!(span.executions, span.length().value() / EACH, max_relative = 1e-7);
 }
 
 fn working(trace: &Trace) -> impl Iterator<Item = &Span> {
@@ -191,7 +254,66 @@ fn the_meter_is_asked_fast_only_where_it_should_change() {
 }
 
 #[test]
-fn bursts_are_whole_units_of_about_twenty_milliseconds_and_two_wait_at_most() {
+fn a_meter_one_percent_slower_than_it_was_found_to_be_is_expected_when_it_comes() {
+    let run = Run { signatures: vec![0], period: 0.1, window: 2.0, rounds: 4 };
+    let device = Device::new(IDLE, run.period * 1.01);
+    let mut executor = Queued::new(&device, &[(EACH, WATTS)]);
+    let (recording, asked) = run.by_a_slow_counter(&device, &mut executor);
+    assert!(recording.error.is_none(), "{:?}", recording.error);
+    let readings = |span: &Span| {
+        let within = span.start.since_origin().value()..span.end.since_origin().value();
+        asked.iter().filter(|at| within.contains(at)).count()
+    };
+    let counts: Vec<usize> = recording.trace.spans.iter().map(readings).collect();
+    // As in the test above. A change that comes unexpected, 10 ms late in the first window, costs looks until the next.
+    let most = 1 + 10 + 6;
+    assert!(counts[0] > most, "nothing was to be learnt: {counts:?}");
+    assert!(counts[3..].iter().all(|&count| count <= most), "{counts:?}");
+}
+
+/// Notes for each look whether the device is said to work, and whether it does.
+struct Watcher {
+    device: Rc<Device>,
+    seen: Vec<(bool, bool)>,
+}
+
+impl Probe for Watcher {
+    fn look(&mut self, busy: bool) {
+        self.seen.push((busy, self.device.is_busy()));
+        // Five queries of a driver.
+        self.device.clock.advance(Seconds::new(10e-3));
+        self.seen.push((busy, self.device.is_busy()));
+    }
+
+    fn environment(&self, _weights_and_input: WeightsAndInput) -> Environment {
+        Environment::default()
+    }
+
+    fn finish(&mut self, _begin: &Environment, _earlier: Option<&Environment>) -> Environment {
+        Environment::default()
+    }
+}
+
+#[test]
+fn the_device_is_looked_at_while_its_load_still_runs() {
+    let run = Run { signatures: vec![0], period: 0.02, window: 1.0, rounds: 2 };
+    let device = Device::new(IDLE, run.period);
+    let mut executor = Queued::new(&device, &[(EACH, WATTS)]);
+    let mut probe = Watcher { device: Rc::clone(&device), seen: Vec::new() };
+    let dir = tempfile::tempdir().unwrap();
+    let meter: Box<dyn Meter> = Box::new(Slow::new(&device));
+    let path = dir.path().join("trace.jsonl");
+    let recording =
+        run.record_with(&path, &mut executor, vec![meter], &device.clock, f64::INFINITY, &mut probe);
+    assert!(recording.error.is_none(), "{:?}", recording.error);
+    assert!(probe.seen.iter().all(|(said, works)| said == works), "{:?}", probe.seen);
+    let busy = probe.seen.iter().filter(|(said, _)| *said).count();
+    assert_eq!(busy, 2 * working(&recording.trace).count());
+    assert_eq!(probe.seen.len(), 2 * recording.trace.spans.len());
+}
+
+#[test]
+fn bursts_are_whole_units_of_about_twenty_milliseconds() {
     let run = Run { signatures: vec![0], period: 0.02, window: 1.0, rounds: 2 };
     let device = Device::new(IDLE, run.period);
     // Units of 7 x 0.1 ms: 20 ms are 28.6 of them.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use layerjoule::backend::{Backend, Executor, Task, Tensors, WeightOptions};
-use layerjoule::clock::MonotonicClock;
+use layerjoule::clock::Clock;
 use layerjoule::network::{Definition, INPUT, LayerDefinition, LayerKind, Network, Origin, shape_text};
 use layerjoule::plan::{Layout, Plan, PlanOptions, Precision};
 use serde_json::{Value, json};
@@ -77,7 +77,7 @@ impl DistinctLayer {
         text
     }
 
-    /// Prepares it alone, with random weights and input.
+    /// Prepares it alone, with random weights and input. Its marks will be instants of `clock`.
     ///
     /// # Errors
     ///
@@ -88,12 +88,13 @@ impl DistinctLayer {
         batch: usize,
         precision: Precision,
         layout: Layout,
+        clock: &dyn Clock,
     ) -> anyhow::Result<Running> {
         let network = self.network()?;
         let plan = Plan::new(&network, &PlanOptions { batch, precision, layout, ..PlanOptions::default() })?;
         let tensors = Tensors::new(&network, &WeightOptions { seed: 1, batch })?;
         let executor = backend.prepare(&network, &plan, &tensors)?;
-        Running::new(executor)
+        Running::new(executor, clock)
     }
 
     fn network(&self) -> anyhow::Result<Network> {
@@ -127,8 +128,8 @@ pub(crate) struct Running {
 const STEP: usize = 0;
 
 impl Running {
-    fn new(mut executor: Box<dyn Executor>) -> anyhow::Result<Self> {
-        let at_once = executor.ready(Task::Step(STEP), &MonotonicClock::start())?;
+    fn new(mut executor: Box<dyn Executor>, clock: &dyn Clock) -> anyhow::Result<Self> {
+        let at_once = executor.ready(Task::Step(STEP), clock)?;
         Ok(Self { executor, at_once })
     }
 

@@ -11,15 +11,39 @@ use crate::units::{Joules, Seconds, Watts};
 
 use super::coverage::coverage;
 use super::energy::{held_energy, metered_energy, whole};
-use super::grid::regular_grid;
+use super::grid::{Grid, regular_grid};
 use super::load::{Load, Marks};
-use super::series::{Series, quantile};
+use super::series::{Series, quantile, sorted};
 use super::window::{LoadKind, WindowFit, fit_window};
 
 /// Why the readings do not tell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not identifiable: {0}")]
 pub struct Unknown(pub String);
+
+/// What a sensor reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadingKind {
+    /// Watts.
+    Power,
+    /// Joules since some time.
+    Counter,
+}
+
+/// Whether a meter can be believed, and what its reading costs.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct SelfTest {
+    /// Power at rest, before the first load of this meter's tests.
+    pub idle_w: Option<Watts>,
+    /// Power of a steady load, read every 5 ms.
+    pub load_w: Option<Watts>,
+    /// The same read every 500 ms.
+    pub load_read_seldom_w: Option<Watts>,
+    /// Time that a query takes.
+    pub query_s: Option<Spread>,
+    /// What speaks against the meter.
+    pub warnings: Vec<String>,
+}
 
 /// A distribution in three numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
@@ -30,6 +54,16 @@ pub struct Spread {
     pub p1: Seconds,
     /// One in a hundred lies above.
     pub p99: Seconds,
+}
+
+impl Spread {
+    /// Of these times; none of fewer than two.
+    pub fn of(times: impl Iterator<Item = Seconds>) -> Option<Self> {
+        let times = sorted(times.map(Seconds::value));
+        let at = |probability| quantile(&times, probability).map(Seconds::new);
+        (times.len() > 1).then_some(())?;
+        Some(Self { median: at(0.5)?, p1: at(0.01)?, p99: at(0.99)? })
+    }
 }
 
 /// What the readings of one sensor tell. What is `None` has its reason in `reasons`, under the same name.
@@ -69,6 +103,9 @@ pub struct ReadingFacts {
     pub window_from_marks_s: Option<Estimate<Seconds>>,
     /// Root mean square of reading less fitted window, in watts.
     pub rmse_w: Option<f64>,
+    /// What loads on the device itself showed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub self_test: Option<SelfTest>,
     /// Why a fact is missing.
     pub reasons: BTreeMap<&'static str, String>,
 }
@@ -131,15 +168,80 @@ pub fn reading_facts(
     facts
 }
 
+/// What a sensor tells beside loads on its own device. There is no external meter; `energy_j` is that of the whole
+/// recording by a counter.
+pub fn sensor_facts(
+    trace: &str,
+    id: &str,
+    kind: ReadingKind,
+    readings: &Series,
+    marks: &Marks,
+) -> ReadingFacts {
+    let mut facts = ReadingFacts {
+        trace: trace.to_string(),
+        id: id.to_string(),
+        poll_s: readings.poll(),
+        change_interval_s: change_intervals(readings),
+        ..ReadingFacts::default()
+    };
+    let grid = match regular_grid(readings) {
+        Ok(grid) => grid,
+        Err(unknown) => return ReadingFacts::unknown(trace, id, &unknown),
+    };
+    facts.update_period_s = Some(grid.period);
+    let updates = match kind {
+        ReadingKind::Power => grid.updates.clone(),
+        ReadingKind::Counter => grid.powers(),
+    };
+    facts.take_window(fit_window(&updates, &Load::marked(marks), LoadKind::Marked, grid.period.value));
+    match kind {
+        ReadingKind::Power => facts.find_energy(readings, Some(marks), None),
+        ReadingKind::Counter => {
+            let joules = counted_energy(&grid, readings)
+                .ok_or_else(|| Unknown("the counter did not move".to_string()));
+            facts.energy_j = facts.keep("energy_j", joules);
+        }
+    }
+    facts
+}
+
+/// Joules of a counter over a recording: its range is one mean update at each end.
+fn counted_energy(grid: &Grid, readings: &Series) -> Option<Estimate<Joules>> {
+    let (first, last) = (*readings.values().first()?, *readings.values().last()?);
+    let cycles = grid.cycle(*readings.times().last()?) - grid.cycle(*readings.times().first()?);
+    let each = (last - first) / cycles.max(1.0);
+    let joules = Joules::new;
+    (last > first).then(|| Estimate {
+        value: joules(last - first),
+        low: joules(last - first - each),
+        high: joules(last - first + each),
+    })
+}
+
 /// Times between two changes; none for fewer than three changes.
 fn change_intervals(readings: &Series) -> Option<Spread> {
-    let intervals = Series::new(readings.changes()).intervals();
-    let at = |probability| quantile(&intervals, probability).map(Seconds::new);
-    (intervals.len() > 1).then_some(())?;
-    Some(Spread { median: at(0.5)?, p1: at(0.01)?, p99: at(0.99)? })
+    Spread::of(Series::new(readings.changes()).intervals().into_iter().map(Seconds::new))
 }
 
 impl ReadingFacts {
+    /// A reading that tells nothing, for one reason.
+    pub fn unknown(trace: &str, id: &str, reason: &Unknown) -> Self {
+        let mut facts = Self { trace: trace.to_string(), id: id.to_string(), ..Self::default() };
+        for name in [
+            "update_period_s",
+            "window_s",
+            "delay_s",
+            "gain",
+            "offset_w",
+            "coverage",
+            "coverage_share",
+            "energy_j",
+        ] {
+            facts.keep::<()>(name, Err(reason.clone()));
+        }
+        facts
+    }
+
     /// The value, or none with its reason kept.
     fn keep<T>(&mut self, name: &'static str, fact: Result<T, Unknown>) -> Option<T> {
         fact.map_err(|unknown| self.reasons.insert(name, unknown.to_string())).ok()

@@ -17,7 +17,10 @@ mod window;
 
 pub use coverage::{CoverageFact, coverage};
 pub use energy::{held_energy, metered_energy};
-pub use facts::{ExternalFacts, ReadingFacts, Spread, Unknown, energy_facts, reading_facts};
+pub use facts::{
+    ExternalFacts, ReadingFacts, ReadingKind, SelfTest, Spread, Unknown, energy_facts, reading_facts,
+    sensor_facts,
+};
 pub use grid::{Grid, regular_grid};
 pub use load::{Load, Marks};
 pub use recorded::{Recorded, RecordedError, read_recorded};

@@ -5,14 +5,14 @@ use crate::stats::Rng;
 use super::load::Load;
 use super::series::{quantile, sorted};
 
-/// Updates that stand together in the bootstrap, at least: neighbours err alike.
+/// Residuals that stand together in the bootstrap: neighbours err alike.
 const BLOCK: usize = 8;
-/// Blocks at most; longer recordings have longer blocks.
-const MOST_BLOCKS: usize = 24;
 /// Resamplings of the bootstrap.
 const DRAWS: usize = 200;
 /// Windows and delays whose misfit exceeds the least by no more than this factor explain the readings as well.
 const AS_GOOD: f64 = 1.10;
+/// What errs more than this factor is the best of no resampling, and is not looked at again.
+const HOPELESS: f64 = 2.0;
 
 /// Windows and delays tried, as whole numbers of steps.
 #[derive(Debug, Clone)]
@@ -42,115 +42,56 @@ pub(super) struct Ranges {
     pub(super) offset: (f64, f64),
 }
 
-/// Sums over a block of updates for the straight line.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sums {
-    n: f64,
-    x: f64,
-    y: f64,
-    xx: f64,
-    xy: f64,
-    yy: f64,
-}
-
-impl Sums {
-    fn add(&mut self, x: f64, y: f64) {
-        self.merge(&Self { n: 1.0, x, y, xx: x * x, xy: x * y, yy: y * y });
-    }
-
-    fn merge(&mut self, other: &Self) {
-        self.n += other.n;
-        self.x += other.x;
-        self.y += other.y;
-        self.xx += other.xx;
-        self.xy += other.xy;
-        self.yy += other.yy;
-    }
-
-    /// Gain, offset and root mean square misfit. A sensor whose reading falls where the load rises is none: then the
-    /// best line is flat.
-    fn line(&self) -> (f64, f64, f64) {
-        let (x, y) = (self.x / self.n, self.y / self.n);
-        let (xx, xy, yy) = (self.xx / self.n - x * x, self.xy / self.n - x * y, self.yy / self.n - y * y);
-        let gain = if xx > 0.0 && xy > 0.0 { xy / xx } else { 0.0 };
-        (gain, y - gain * x, (yy - gain * xy).max(0.0).sqrt())
-    }
-}
-
-/// The sums of every window and delay.
-pub(super) struct Search {
+/// All windows and delays with their lines.
+pub(super) struct Search<'a> {
+    updates: &'a [(f64, f64)],
+    load: &'a Load,
     axes: Axes,
-    /// Means that were subtracted, so that sums of squares lose no digits.
-    centre: (f64, f64),
-    blocks: usize,
-    /// By window, by delay, by block.
-    sums: Vec<Sums>,
+    fits: Vec<Fit>,
 }
 
-impl Search {
-    /// The load is known for all windows of all updates.
-    pub(super) fn new(updates: &[(f64, f64)], load: &Load, axes: Axes) -> Self {
-        let size = BLOCK.max(updates.len().div_ceil(MOST_BLOCKS));
-        let blocks = updates.len().div_ceil(size);
+impl<'a> Search<'a> {
+    /// Fits each window and delay; the load is known for all windows of all updates.
+    pub(super) fn new(updates: &'a [(f64, f64)], load: &'a Load, axes: Axes) -> Self {
         let (first, last) = (*axes.delays.start(), axes.windows.end() + axes.delays.end());
-        let n = updates.len() as f64;
-        let (begin, end) = (updates[0].0, updates[updates.len() - 1].0);
-        let mean_load = load.mean(begin - f64::from(*axes.windows.end()) * axes.step, end);
-        let centre = (mean_load, updates.iter().map(|update| update.1).sum::<f64>() / n);
-        let delays = axes.delays.clone().count();
-        let mut sums = vec![Sums::default(); axes.windows.clone().count() * delays * blocks];
-        for (index, &(at, value)) in updates.iter().enumerate() {
-            let before = |steps: i32| load.integral(at - f64::from(steps) * axes.step);
-            let integrals: Vec<f64> = (first..=last).map(before).collect();
-            let integral = |steps: i32| integrals[(steps - first) as usize];
-            let mut cell = index / size;
-            for window in axes.windows.clone() {
-                let length = f64::from(window) * axes.step;
-                for delay in axes.delays.clone() {
-                    let mean = (integral(delay) - integral(delay + window)) / length;
-                    sums[cell].add(mean - centre.0, value - centre.1);
-                    cell += blocks;
-                }
+        // Every mean is a difference of two of these.
+        let integrals: Vec<Vec<f64>> = updates
+            .iter()
+            .map(|(at, _)| (first..=last).map(|s| load.integral(at - f64::from(s) * axes.step)).collect())
+            .collect();
+        let mut fits = Vec::with_capacity(axes.windows.clone().count() * axes.delays.clone().count());
+        for window in axes.windows.clone() {
+            let length = f64::from(window) * axes.step;
+            for delay in axes.delays.clone() {
+                let (end, begin) = ((delay - first) as usize, (delay + window - first) as usize);
+                let mean = |integrals: &Vec<f64>| (integrals[end] - integrals[begin]) / length;
+                let points = integrals.iter().map(mean).zip(updates.iter().map(|update| update.1));
+                fits.push(Fit { window: length, delay: f64::from(delay) * axes.step, ..line(points) });
             }
         }
-        Self { axes, centre, blocks, sums }
-    }
-
-    /// Every window and delay with the line through the blocks, each block as often as it is named.
-    fn fits<'a>(&'a self, blocks: &'a [usize]) -> impl Iterator<Item = Fit> + 'a {
-        let cells = self.axes.windows.clone().flat_map(|w| self.axes.delays.clone().map(move |d| (w, d)));
-        cells.zip(self.sums.chunks(self.blocks)).map(move |((window, delay), sums)| {
-            let mut all = Sums::default();
-            blocks.iter().for_each(|block| all.merge(&sums[*block]));
-            let (gain, offset, rmse) = all.line();
-            Fit {
-                window: f64::from(window) * self.axes.step,
-                delay: f64::from(delay) * self.axes.step,
-                gain,
-                offset: offset + self.centre.1 - gain * self.centre.0,
-                rmse,
-            }
-        })
+        Self { updates, load, axes, fits }
     }
 
     /// The best window and delay.
     pub(super) fn best(&self) -> Fit {
-        let all: Vec<usize> = (0..self.blocks).collect();
-        least(self.fits(&all))
+        let best = self.fits.iter().min_by(|a, b| a.rmse.total_cmp(&b.rmse));
+        *best.expect("axes have a window and a delay")
     }
 
-    /// The ranges of fits that explain the readings as well as the best: the middle 95 % of a block bootstrap (Künsch
-    /// 1989), widened to those with hardly more misfit.
+    /// The ranges of fits that explain the readings as well as the best: the middle 95 % of a bootstrap of its residuals
+    /// in blocks (Davison and Hinkley 1997, 8.2.3), widened to those with hardly more misfit.
+    ///
+    /// Residuals are drawn anew, not updates: the load is as it is, and often only its first and last edges tell.
     pub(super) fn ranges(&self, seed: u64) -> Ranges {
-        let all: Vec<usize> = (0..self.blocks).collect();
-        let most = self.best().rmse * AS_GOOD;
-        let equal: Vec<Fit> = self.fits(&all).filter(|fit| fit.rmse <= most).collect();
+        let best = self.best();
+        let equal: Vec<Fit> =
+            self.fits.iter().filter(|fit| fit.rmse <= best.rmse * AS_GOOD).copied().collect();
+        let hopeful = self.fits.iter().filter(|fit| fit.rmse <= best.rmse * HOPELESS);
+        let candidates: Vec<Candidate> = hopeful.map(|fit| Candidate::new(*fit, self.means(fit))).collect();
         let mut random = Rng::new(seed);
-        let mut resampled = || {
-            let drawn: Vec<usize> = (0..self.blocks).map(|_| random.below(self.blocks)).collect();
-            least(self.fits(&drawn))
-        };
-        let draws: Vec<Fit> = (0..DRAWS).map(|_| resampled()).collect();
+        let residuals = Residuals::of(&best, &self.means(&best), self.updates);
+        let draws: Vec<Fit> =
+            (0..DRAWS).map(|_| resampled(&candidates, &residuals.draw(&mut random), &best)).collect();
         let range = |of: fn(&Fit) -> f64| {
             let drawn = sorted(draws.iter().map(of));
             let tail = |probability| quantile(&drawn, probability).into_iter();
@@ -172,9 +113,82 @@ impl Search {
         steps < f64::from(*self.axes.windows.start()) + 0.5
             || steps > f64::from(*self.axes.windows.end()) - 0.5
     }
+
+    /// The mean load of each update's window.
+    fn means(&self, fit: &Fit) -> Vec<f64> {
+        let end = |at: f64| at - fit.delay;
+        self.updates.iter().map(|(at, _)| self.load.mean(end(*at) - fit.window, end(*at))).collect()
+    }
 }
 
-/// The fit of the least misfit.
-fn least(fits: impl Iterator<Item = Fit>) -> Fit {
-    fits.min_by(|a, b| a.rmse.total_cmp(&b.rmse)).expect("axes have a window and a delay")
+/// Least squares through (load, reading), its window left open. A sensor whose reading falls where the load rises is
+/// none: then the best line is flat.
+fn line(points: impl Iterator<Item = (f64, f64)> + Clone) -> Fit {
+    let n = points.clone().count() as f64;
+    let sums = points.clone().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
+    let (x, y) = (sums.0 / n, sums.1 / n);
+    let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
+    for (a, b) in points {
+        let (a, b) = (a - x, b - y);
+        (xx, xy, yy) = (xx + a * a, xy + a * b, yy + b * b);
+    }
+    let gain = if xx > 0.0 && xy > 0.0 { xy / xx } else { 0.0 };
+    Fit { window: 0.0, delay: 0.0, gain, offset: y - gain * x, rmse: ((yy - gain * xy).max(0.0) / n).sqrt() }
+}
+
+/// A window and a delay with the means of their loads: less their mean, and scaled to length 1.
+struct Candidate {
+    fit: Fit,
+    mean: f64,
+    length: f64,
+    unit: Vec<f64>,
+}
+
+impl Candidate {
+    fn new(fit: Fit, means: Vec<f64>) -> Self {
+        let mean = means.iter().sum::<f64>() / means.len() as f64;
+        let length = means.iter().map(|x| (x - mean).powi(2)).sum::<f64>().sqrt();
+        let scale = if length > 0.0 { 1.0 / length } else { 0.0 };
+        Self { fit, mean, length, unit: means.iter().map(|x| (x - mean) * scale).collect() }
+    }
+}
+
+/// The candidate with the least misfit to readings: the one whose means point most in their direction.
+fn resampled(candidates: &[Candidate], readings: &[f64], otherwise: &Fit) -> Fit {
+    let along = |candidate: &Candidate| candidate.unit.iter().zip(readings).map(|(x, y)| x * y).sum::<f64>();
+    let best =
+        candidates.iter().map(|candidate| (along(candidate), candidate)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let Some((along, candidate)) = best.filter(|best| best.0 > 0.0) else { return *otherwise };
+    let gain = along / candidate.length;
+    let mean = readings.iter().sum::<f64>() / readings.len() as f64;
+    Fit { gain, offset: mean - gain * candidate.mean, ..candidate.fit }
+}
+
+/// What a fit leaves of the readings.
+struct Residuals {
+    fitted: Vec<f64>,
+    left: Vec<f64>,
+}
+
+impl Residuals {
+    fn of(fit: &Fit, means: &[f64], updates: &[(f64, f64)]) -> Self {
+        let fitted: Vec<f64> = means.iter().map(|mean| fit.gain * mean + fit.offset).collect();
+        // Four quantities were fitted, which took their part of the scatter.
+        let n = updates.len() as f64;
+        let scale = (n / (n - 4.0)).sqrt();
+        let left = updates.iter().zip(&fitted).map(|(update, fitted)| (update.1 - fitted) * scale).collect();
+        Self { fitted, left }
+    }
+
+    /// Readings that might have been: the fit with blocks of residuals from anywhere.
+    fn draw(&self, random: &mut Rng) -> Vec<f64> {
+        let mut readings = Vec::with_capacity(self.fitted.len() + BLOCK);
+        while readings.len() < self.fitted.len() {
+            let from = random.below(self.left.len() + 1 - BLOCK);
+            let block = &self.left[from..from + BLOCK];
+            readings
+                .extend(block.iter().zip(&self.fitted[readings.len()..]).map(|(left, fitted)| left + fitted));
+        }
+        readings
+    }
 }

@@ -26,6 +26,8 @@ const LEAST_RANGE: f64 = 0.02;
 /// A range wider than this part of its value is none.
 const WIDEST_WINDOW: f64 = 0.6;
 const WIDEST_GAIN: f64 = 0.3;
+/// Windows side by side that a gain needs: those that overlap tell the same.
+const FEWEST_WINDOWS: f64 = 20.0;
 /// Seed of the bootstrap: the same readings give the same ranges.
 const SEED: u64 = 1;
 
@@ -95,7 +97,8 @@ pub fn fit_window(
     let ranges = search.ranges(SEED);
     let at_edge = search.at_edge(ranges.window.0) || search.at_edge(ranges.window.1);
     let refined = refine(&covered, load, &best, step);
-    Ok(WindowFit::new(&refined, &ranges, kind, Bounds { step, period, at_edge }, covered.len()))
+    let span = covered[covered.len() - 1].0 - covered[0].0;
+    Ok(WindowFit::new(&refined, &ranges, kind, Bounds { step, period, at_edge, span }, covered.len()))
 }
 
 /// The updates for whose windows the load is known, whatever window and delay are tried.
@@ -123,6 +126,8 @@ struct Bounds {
     period: f64,
     /// The range reaches the longest or shortest window that was tried.
     at_edge: bool,
+    /// From the first update to the last.
+    span: f64,
 }
 
 impl WindowFit {
@@ -154,7 +159,7 @@ impl WindowFit {
                 let text = "there is no external meter; without one, the board's own watts are all there is";
                 (Err(Unknown(text.to_string())), Err(Unknown(text.to_string())))
             }
-            LoadKind::Metered => gain_and_offset(best, ranges),
+            LoadKind::Metered => gain_and_offset(best, ranges, bounds.span),
         };
         Self { window, delay, gain, offset, rmse: best.rmse, updates }
     }
@@ -163,13 +168,23 @@ impl WindowFit {
 fn gain_and_offset(
     best: &Fit,
     ranges: &Ranges,
+    span: f64,
 ) -> (Result<Estimate<f64>, Unknown>, Result<Estimate<Watts>, Unknown>) {
-    let (low, high) = around(best.gain, ranges.gain, 0.0);
-    if best.gain <= 0.0 || (high - low) / best.gain > WIDEST_GAIN {
-        let text = format!(
+    let ((low, high), windows) = (around(best.gain, ranges.gain, 0.0), span / best.window);
+    let unknown = if windows < FEWEST_WINDOWS {
+        Some(format!(
+            "only {windows:.0} windows of {:.2} s follow each other, and a gain needs {FEWEST_WINDOWS}: record for longer",
+            best.window
+        ))
+    } else if best.gain <= 0.0 || (high - low) / best.gain > WIDEST_GAIN {
+        Some(format!(
             "gains from {low:.2} to {high:.2} explain the readings equally well: the window's mean load hardly varies; \
              use loads that are longer than the window"
-        );
+        ))
+    } else {
+        None
+    };
+    if let Some(text) = unknown {
         return (Err(Unknown(text.clone())), Err(Unknown(text)));
     }
     let offset = around(best.offset, ranges.offset, 0.0);

@@ -51,6 +51,7 @@ const CHANGING: &[(&str, &str, &str)] = &[
         "makes the GPU wait for the host between launches, and its idling would be measured",
     ),
     ("NVIDIA_TF32_OVERRIDE", "0", "turns tf32 into f32 without a word"),
+    ("CUBLAS_EMULATE_SINGLE_PRECISION", "1", "makes f32 products of bf16 ones without a word"),
 ];
 
 /// What was found of CUDA.

@@ -10,7 +10,7 @@ pub(super) struct Page(pub(super) String);
 /// Columns of a page.
 const WIDTH: usize = 80;
 /// Where the text of an entry begins.
-const ENTRY: usize = 15;
+pub(super) const ENTRY: usize = 15;
 
 impl Page {
     pub(super) fn line(&mut self, text: &str) {

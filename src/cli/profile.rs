@@ -138,7 +138,7 @@ fn cache(text: &str) -> Result<CacheUse, String> {
     found.ok_or_else(|| format!("expected cold or hot, found \"{text}\""))
 }
 
-fn seed(text: &str) -> Result<u64, String> {
+pub(super) fn seed(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("expected a whole number from 0 to {}, found \"{text}\"", u64::MAX))
 }
 
@@ -222,7 +222,7 @@ fn options(arguments: &ProfileArguments) -> anyhow::Result<ProfileOptions> {
         set: arguments.set.clone(),
         batch: arguments.batch,
         fuse: arguments.fuse,
-        device: device(arguments)?,
+        device: device(&arguments.device, arguments.threads, &arguments.cuda)?,
         precision: arguments.precision,
         layout: arguments.layout,
         cache: arguments.cache,
@@ -244,12 +244,15 @@ fn options(arguments: &ProfileArguments) -> anyhow::Result<ProfileOptions> {
 }
 
 /// The device that `--device` names.
-fn device(arguments: &ProfileArguments) -> anyhow::Result<DeviceChoice> {
-    let text = arguments.device.as_str();
+pub(super) fn device(
+    text: &str,
+    threads: Option<usize>,
+    libraries: &CudaPath,
+) -> anyhow::Result<DeviceChoice> {
     match text.split_once(':') {
-        None if matches!(text, "auto" | "cpu") => Ok(DeviceChoice::Cpu { threads: arguments.threads }),
+        None if matches!(text, "auto" | "cpu") => Ok(DeviceChoice::Cpu { threads }),
         Some(("sim", name)) => {
-            if arguments.threads.is_some() {
+            if threads.is_some() {
                 return Err(WrongInput(format!(
                     "--threads: a simulated device has none; found --device {text}"
                 ))
@@ -259,9 +262,9 @@ fn device(arguments: &ProfileArguments) -> anyhow::Result<DeviceChoice> {
                 .map_err(|error| WrongInput(format!("--device {text}: {error}")))?;
             Ok(DeviceChoice::Sim { name: name.to_string(), device: Box::new(device) })
         }
-        None if text == "cuda" => cuda(arguments, 0),
+        None if text == "cuda" => cuda(text, threads, libraries, 0),
         Some(("cuda", number)) => match number.parse() {
-            Ok(ordinal) => cuda(arguments, ordinal),
+            Ok(ordinal) => cuda(text, threads, libraries, ordinal),
             Err(_) => Err(WrongInput(format!(
                 "--device: expected cuda:N with a number from 0 on, found \"{text}\""
             ))
@@ -276,14 +279,18 @@ fn device(arguments: &ProfileArguments) -> anyhow::Result<DeviceChoice> {
 }
 
 /// A GPU, if its libraries are there.
-fn cuda(arguments: &ProfileArguments, ordinal: usize) -> anyhow::Result<DeviceChoice> {
-    if arguments.threads.is_some() {
+fn cuda(
+    text: &str,
+    threads: Option<usize>,
+    libraries: &CudaPath,
+    ordinal: usize,
+) -> anyhow::Result<DeviceChoice> {
+    if threads.is_some() {
         return Err(WrongInput("--threads: a GPU has none; leave it out".to_string()).into());
     }
-    let cuda = arguments
-        .cuda
+    let cuda = libraries
         .require()
-        .with_context(|| format!("--device {}: the libraries of CUDA cannot be used", arguments.device))?;
+        .with_context(|| format!("--device {text}: the libraries of CUDA cannot be used"))?;
     Ok(DeviceChoice::Cuda { ordinal, cuda })
 }
 

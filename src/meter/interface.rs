@@ -2,7 +2,7 @@
 
 use crate::clock::Instant;
 use crate::trace::{MeterKind, MeterRecord, MeterStatus, Warning};
-use crate::units::{Joules, Seconds};
+use crate::units::{Joules, Seconds, Watts};
 
 use super::refusal::Refusal;
 
@@ -35,6 +35,11 @@ pub trait Meter {
     /// Longest time between two reads over which nothing is lost; none for a counter, which counts by itself and
     /// knows its own wraps. Power readings are only joined over a few of their periods.
     fn longest_gap(&self) -> Option<Seconds> {
+        None
+    }
+
+    /// The power of the last reading, where that is what the sensor reads; none for a counter.
+    fn power(&self) -> Option<Watts> {
         None
     }
 }

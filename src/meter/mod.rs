@@ -19,6 +19,7 @@ mod power_model;
 mod powercap;
 mod rapl;
 mod refusal;
+mod rhythm;
 mod update;
 
 pub use choose::{Chosen, MeterChoice, MeterError, automatic_primary, choose};
@@ -34,6 +35,7 @@ pub use power_integral::{Gap, PowerIntegral};
 pub use power_model::CpuPowerModel;
 pub use powercap::{POWERCAP_ID, powercap_meters};
 pub use refusal::{Cause, Mend, Refusal, mends};
+pub(crate) use rhythm::Rhythm;
 pub use update::update_periods;
 
 use std::path::Path;

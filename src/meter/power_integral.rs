@@ -38,6 +38,11 @@ impl PowerIntegral {
         self.period * JOINED_PERIODS
     }
 
+    /// The last reading.
+    pub fn power(&self) -> Option<Watts> {
+        self.point.map(|point| point.1)
+    }
+
     /// Energy up to the last new value. It moves where the sensor's value does, like that of a counter: a value that
     /// stays the same for a whole period is a new one.
     ///

@@ -228,7 +228,7 @@ struct SimProbe {
 }
 
 impl Probe for SimProbe {
-    fn look(&mut self) {
+    fn look(&mut self, _busy: bool) {
         self.seen.push(self.device.condition());
     }
 
@@ -249,7 +249,7 @@ impl Probe for SimProbe {
     }
 
     fn finish(&mut self, begin: &Environment, earlier: Option<&Environment>) -> Environment {
-        self.look();
+        self.look(false);
         let mut end = self.environment(begin.weights_and_input.clone());
         end.clocks_mhz = begin.clocks_mhz.iter().chain(&end.clocks_mhz).copied().collect();
         if let Some(earlier) = earlier {
@@ -276,7 +276,8 @@ impl GpuProbe {
     fn of_gpu(&self, environment: &mut Environment) {
         let ends = self.watch.as_ref().map(GpuWatch::ends);
         let now = ends.map(|[_, latest]| latest);
-        environment.clocks_mhz = now.and_then(|now| now.sm_mhz).into_iter().collect();
+        environment.clocks_mhz =
+            self.watch.as_ref().and_then(GpuWatch::sm_mhz).into_iter().flatten().collect();
         environment.power_limit_w = now.and_then(|now| now.power_limit).map(Watts::value);
         environment.temperature_c = self.watch.as_ref().and_then(GpuWatch::celsius);
         environment.throttle_reasons = self
@@ -295,9 +296,9 @@ fn others(board: &Gpu) -> Option<usize> {
 
 impl Probe for GpuProbe {
     /// The GPU only: the processor's temperature explains nothing.
-    fn look(&mut self) {
+    fn look(&mut self, busy: bool) {
         if let Some(watch) = &mut self.watch {
-            watch.look();
+            watch.look(busy);
         }
     }
 
@@ -308,7 +309,7 @@ impl Probe for GpuProbe {
     }
 
     fn finish(&mut self, begin: &Environment, earlier: Option<&Environment>) -> Environment {
-        self.look();
+        self.look(false);
         let now = self.watch.as_ref().and_then(|watch| others(watch.gpu()));
         self.others = match (self.others, now) {
             (Some(then), Some(now)) => Some(then.max(now)),
@@ -316,8 +317,10 @@ impl Probe for GpuProbe {
         };
         let mut end = self.host.finish(begin, None);
         self.of_gpu(&mut end);
-        end.clocks_mhz = begin.clocks_mhz.iter().chain(&end.clocks_mhz).copied().collect();
         if let Some(earlier) = earlier {
+            let clocks = || earlier.clocks_mhz.iter().chain(&end.clocks_mhz).copied();
+            let lowest = clocks().reduce(f64::min);
+            end.clocks_mhz = lowest.into_iter().chain(clocks().reduce(f64::max)).collect();
             merge_environments(&mut end, earlier);
         }
         end

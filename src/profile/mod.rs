@@ -3,12 +3,14 @@
 //! Ties the line together: read, plan, prepare, choose meters, record, attribute, write. What the command line
 //! calls, and what other programs can call.
 
+mod calibrate;
 mod device;
 mod job;
 mod null;
 mod output;
 mod records;
 
+pub use calibrate::{CalibrationError, CalibrationOptions, calibrate};
 pub use device::DeviceChoice;
 pub use job::{Hooks, Measured, Outcome, ProfileError, ProfileOptions, Timing, measure, profile};
 pub use null::{NullOptions, NullRun, null_run};

@@ -2,10 +2,14 @@
 //! processors, and on some boards costs energy itself.
 
 use crate::clock::Instant;
+use crate::meter::Rhythm;
 use crate::units::Seconds;
 
 /// How far from the expected time a change may come: jitter of the meter, and what its period is not known to.
 const NEAR: Seconds = Seconds::new(5e-3);
+/// What a period that was found before the run may be off by. Over a window of 2 s of a meter of 100 ms that is four
+/// times [`NEAR`], so the edges of windows go on to tell it.
+const DOUBT: f64 = 0.01;
 /// Between two looks near an expected change: at most, and for meters that move faster than five times as often.
 const LONGEST_POLL: f64 = 1e-3;
 const SHORTEST_POLL: f64 = 0.2e-3;
@@ -13,7 +17,10 @@ const SHORTEST_POLL: f64 = 0.2e-3;
 /// The changes of a meter's reading, as far as they are known.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Changes {
+    /// The one from which the next ones are expected.
     last: Option<Instant>,
+    /// By all of them.
+    rhythm: Option<Rhythm>,
 }
 
 /// The next look at a meter.
@@ -25,12 +32,17 @@ pub(super) struct NextLook {
 }
 
 impl Changes {
-    /// A change was seen between two looks that follow each other closely.
-    pub(super) fn saw(&mut self, at: Instant) {
+    /// A change was seen between two looks that follow each other closely: the middle of them, and half the time
+    /// between them. `period` is the meter's as it was found before the run.
+    pub(super) fn saw(&mut self, at: Instant, within: Seconds, period: Seconds) {
         self.last = Some(at);
+        match &mut self.rhythm {
+            Some(rhythm) => rhythm.saw(at, within),
+            None => self.rhythm = Some(Rhythm::new(at, within, period, DOUBT)),
+        }
     }
 
-    /// A change came when none was expected, so no expectation is worth anything.
+    /// A change came when none was expected, so that the next ones cannot be told from the one before it.
     pub(super) fn surprise(&mut self) {
         self.last = None;
     }
@@ -39,7 +51,8 @@ impl Changes {
     pub(super) fn next_look(&self, looked: Instant, now: Instant, period: Seconds) -> NextLook {
         let poll = Seconds::new((period.value() / 5.0).clamp(SHORTEST_POLL, LONGEST_POLL));
         let soon = NextLook { at: looked + poll, close: true };
-        let Some(last) = self.last else { return soon };
+        let (Some(last), Some(rhythm)) = (self.last, self.rhythm) else { return soon };
+        let period = rhythm.period();
         let since = now - last;
         let periods = since / period;
         let from_nearest = since - period * periods.round();
@@ -59,6 +72,7 @@ mod tests {
     }
 
     const PERIOD: Seconds = Seconds::new(0.1);
+    const WITHIN: Seconds = Seconds::new(1e-3);
 
     #[test]
     fn while_nothing_is_known_looks_follow_each_other_closely() {
@@ -69,7 +83,7 @@ mod tests {
     #[test]
     fn looks_are_close_within_five_milliseconds_of_multiples_of_the_period_and_rest_between() {
         let mut changes = Changes::default();
-        changes.saw(at(1000.0));
+        changes.saw(at(1000.0), WITHIN, PERIOD);
         for (now, next, close) in [
             (1001.0, 1002.0, true),
             (1004.9, 1005.9, true),
@@ -90,9 +104,21 @@ mod tests {
     }
 
     #[test]
+    fn a_period_that_is_one_percent_longer_is_known_after_three_edges() {
+        let mut changes = Changes::default();
+        // 5 periods of settling and 20 of a window in turn, of 101 ms.
+        for edge in [0.0, 5.0, 25.0, 30.0] {
+            changes.saw(at(101.0 * edge), WITHIN, PERIOD);
+        }
+        let due = 101.0 * 50.0;
+        let next = changes.next_look(at(due - 50.0), at(due - 50.0), PERIOD);
+        assert!((next.at - at(due - 5.0)).abs() < Seconds::new(1e-6) && !next.close, "{next:?}");
+    }
+
+    #[test]
     fn a_fast_meter_is_looked_at_five_times_a_period() {
         let mut changes = Changes::default();
-        changes.saw(at(0.0));
+        changes.saw(at(0.0), WITHIN, Seconds::new(1e-3));
         let next = changes.next_look(at(2.5), at(2.5), Seconds::new(1e-3));
         assert_eq!(next, NextLook { at: at(2.7), close: true });
     }

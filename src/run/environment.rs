@@ -24,8 +24,9 @@ impl Default for Surroundings {
 
 /// Looks at what surrounds a run.
 pub trait Probe {
-    /// Notes what changes during a run; called between windows.
-    fn look(&mut self);
+    /// Notes what changes during a run; called behind the end of each window. `busy` says whether the device works
+    /// while it is looked at: one that has just become idle no longer shows what held it back.
+    fn look(&mut self, busy: bool);
 
     /// The surroundings at the beginning.
     fn environment(&self, weights_and_input: WeightsAndInput) -> Environment;
@@ -55,7 +56,7 @@ impl SystemProbe {
             temperature: None,
             at,
         };
-        probe.look();
+        probe.look(false);
         probe
     }
 
@@ -69,7 +70,7 @@ impl SystemProbe {
 }
 
 impl Probe for SystemProbe {
-    fn look(&mut self) {
+    fn look(&mut self, _busy: bool) {
         if let Some(now) = temperature(&self.at.sysfs_root) {
             let [low, high] = self.temperature.unwrap_or([now, now]);
             self.temperature = Some([low.min(now), high.max(now)]);
@@ -94,7 +95,7 @@ impl Probe for SystemProbe {
     }
 
     fn finish(&mut self, begin: &Environment, earlier: Option<&Environment>) -> Environment {
-        self.look();
+        self.look(false);
         let mut end = self.environment(begin.weights_and_input.clone());
         end.clocks_mhz = begin.clocks_mhz.iter().chain(&end.clocks_mhz).copied().collect();
         end.other_processes = self.other_processes();

@@ -5,6 +5,7 @@
 
 mod changes;
 mod environment;
+mod loads;
 mod queue;
 mod quiet;
 mod record;
@@ -12,6 +13,7 @@ mod schedule;
 mod window;
 
 pub use environment::{Probe, Surroundings, SystemProbe, merge_environments};
+pub use loads::{LoadError, Loads, MeterReading, Watched};
 pub use quiet::{Finding, Process, Quietness};
 pub use record::{RecordError, Recording, Session, record};
 pub use schedule::{Controller, Request, Schedule};

@@ -16,8 +16,12 @@ use super::record::RecordError;
 
 /// Work in a burst: long against what it takes to start one and to notice its end, short against a window.
 const BURST: Seconds = Seconds::new(0.02);
-/// Bursts in the queue: while one is worked off the other waits, so the host may be late by a whole one.
-const DEPTH: usize = 2;
+/// How late the host may be, held up by a driver or by other programs, before the device has nothing to do: while one
+/// burst is worked off, the others in the queue last for this long.
+const LATE: Seconds = Seconds::new(0.06);
+/// Bursts in the queue: at most, and where nothing is known of their time.
+const DEPTH: usize = 4;
+const FEWEST: usize = 2;
 /// Between two looks at a burst that is overdue.
 const OVERDUE: Seconds = Seconds::new(1e-3);
 /// How long a burst may take beyond what it should before the device is given up.
@@ -75,7 +79,8 @@ impl Queue {
         clock: &dyn Clock,
     ) -> Result<(), RecordError> {
         self.note_finished(executor, clock)?;
-        while self.waiting.len() < DEPTH {
+        let depth = self.depth();
+        while self.waiting.len() < depth {
             let (started, executions) = (clock.now(), self.burst);
             executor.repeat(self.task, executions)?;
             self.waiting.push_back(Waiting { behind: executor.mark(clock)?, started, executions });
@@ -143,6 +148,22 @@ impl Queue {
             stretch.executions as f64 * ((end - begin) / (stretch.to - stretch.from))
         };
         self.done.iter().map(within).sum()
+    }
+
+    /// Time between two instants in which the device had nothing to do, as far as bursts are known to be finished.
+    pub(super) fn idle(&self, from: Instant, to: Instant) -> Seconds {
+        let gap = |(before, after): (&Stretch, &Stretch)| {
+            let (begin, end) = (before.to.max(from), after.from.min(to));
+            if end > begin { end - begin } else { Seconds::ZERO }
+        };
+        self.done.iter().zip(self.done.iter().skip(1)).map(gap).sum()
+    }
+
+    /// How many bursts the queue should hold: fewer where one lasts long, since all of them are waited for in the end.
+    fn depth(&self) -> usize {
+        let Some(each) = self.each() else { return FEWEST };
+        let others = (LATE / (each * self.burst as f64)).ceil() as usize;
+        others.saturating_add(1).clamp(FEWEST, DEPTH)
     }
 
     fn note_finished(&mut self, executor: &mut dyn Executor, clock: &dyn Clock) -> Result<(), RecordError> {

@@ -11,7 +11,7 @@ use super::environment::Probe;
 use super::schedule::{Controller, Request};
 use super::window::{Lengths, Load, Rig, Window};
 
-/// Attempts at a window in which the meter loses energy.
+/// Attempts at a window that is lost.
 const ATTEMPTS: usize = 5;
 /// Distinct reasons of one kind that are told; that there were more is told once.
 const REASONS: usize = 5;
@@ -39,6 +39,15 @@ pub enum RecordError {
     Hangs {
         /// How long.
         seconds: f64,
+    },
+    /// The device was to be kept busy and was not, so that a window would take idle power for the work's.
+    #[error(
+        "the device had nothing to do for {:.1} ms of a window: the host was held up; stop other programs on it",
+        idle.value() * 1e3
+    )]
+    HeldUp {
+        /// How long in all.
+        idle: Seconds,
     },
     /// The trace file cannot be written.
     #[error(transparent)]
@@ -110,7 +119,8 @@ pub fn record(
             }
         };
         let mut lost = Vec::new();
-        let measured = measure(&mut rig, load, lengths(request.kind, &options, period), &mut lost);
+        let lengths = lengths(request.kind, &options, period);
+        let measured = measure(&mut rig, load, lengths, &mut *probe, &mut lost);
         let mut told: Result<(), TraceError> = lost.iter().try_for_each(|reason| {
             tell(&mut trace, writer, "lost_window", reason, |reason| {
                 format!("{what}: {reason}; the window was measured again")
@@ -138,7 +148,6 @@ pub fn record(
                 trace.spans.push(span);
                 trace.samples.extend(rig.samples.iter().copied());
                 trace.sampling.add(&span, window.reads);
-                probe.look();
                 if let Err(failed) = writer.window(&span, &rig.samples, Some(window.reads)) {
                     error = Some(failed.into());
                     break;
@@ -165,20 +174,22 @@ pub fn record(
     Recording { trace, error }
 }
 
-/// Measures a window; one in which the meter lost energy is measured again, and `lost` says why.
+/// Measures a window; one in which the meter lost energy, or the device had nothing to do, is measured again, and `lost` says why.
 fn measure(
     rig: &mut Rig<'_>,
     load: Load,
     lengths: Lengths,
+    probe: &mut dyn Probe,
     lost: &mut Vec<String>,
 ) -> Result<Window, RecordError> {
     for _ in 1..ATTEMPTS {
-        match rig.measure(load, lengths) {
+        match rig.measure(load, lengths, probe) {
             Err(RecordError::Meter(ReadError::Lost(reason))) => lost.push(reason),
+            Err(error @ RecordError::HeldUp { .. }) => lost.push(error.to_string()),
             other => return other,
         }
     }
-    rig.measure(load, lengths)
+    rig.measure(load, lengths, probe)
 }
 
 /// Adds a warning to the trace and its file: one for each reason, and no more than a few of one code.

@@ -15,6 +15,7 @@ use crate::trace::{Reads, Sample};
 use crate::units::{Joules, Seconds};
 
 use super::changes::{Changes, NextLook};
+use super::environment::Probe;
 use super::queue::Queue;
 use super::record::RecordError;
 
@@ -34,6 +35,9 @@ const FEWEST: f64 = 4.0;
 /// power P1 for a share x of its time, and at P2 for the rest, is ahead by x (1 - x) (P1 - P2) / P: a quarter at most
 /// where the two differ by as much as their mean.
 const AHEAD: f64 = 0.25;
+
+/// How much of a window a device that queues may have nothing to do: what it draws then is booked as work.
+const IDLE: f64 = 2e-3;
 
 /// What runs in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,12 +142,18 @@ impl<'a> Rig<'a> {
         }
     }
 
-    /// Measures one window.
+    /// Measures one window; behind its end, while the load still runs, the probe has a look.
     ///
     /// # Errors
     ///
-    /// The device or the primary meter failed, or the user stopped the run.
-    pub(super) fn measure(&mut self, load: Load, lengths: Lengths) -> Result<Window, RecordError> {
+    /// The device or the primary meter failed, the host was too late to keep the device busy, or the user stopped the
+    /// run.
+    pub(super) fn measure(
+        &mut self,
+        load: Load,
+        lengths: Lengths,
+        probe: &mut dyn Probe,
+    ) -> Result<Window, RecordError> {
         self.samples.clear();
         let burst = self.settle(load, lengths.settle)?;
         let (opening, opened_within) = self.edge(load, burst)?;
@@ -182,12 +192,19 @@ impl<'a> Rig<'a> {
         let reads = self.reads;
         let end = closing.before;
         self.sample_all(end, closing.energy)?;
+        // A look takes milliseconds, which a full queue outlasts.
+        self.top_up()?;
+        probe.look(self.queue.is_some());
         let edge = longer(opened_within, closed_within);
         let Some(mut queue) = self.queue.take() else {
             let executions = (self.done - done_before) as f64;
             return Ok(Window { start, end, executions, edge, reads });
         };
         queue.drain(self.executor, self.clock, self.stop)?;
+        let idle = queue.idle(start, end);
+        if idle > (end - start) * IDLE {
+            return Err(RecordError::HeldUp { idle });
+        }
         // Executions are spread evenly over their burst: they are equal work, and in 20 ms no clock changes by so much
         // that it shifts one by a share of the time between two looks. Energy is not spread evenly inside of one.
         let amid = queue.each().unwrap_or(Seconds::ZERO) * AHEAD;
@@ -321,8 +338,8 @@ impl<'a> Rig<'a> {
                     (None, _) => return Ok((look, look.after - look.before)),
                     (Some(period), Some(before)) if before.energy != look.energy => {
                         if close {
-                            self.changes.saw(look.before);
                             let unseen = look.after - before.before;
+                            self.changes.saw(before.before + unseen / 2.0, unseen / 2.0, period);
                             return Ok((look, if unseen < period { unseen } else { period }));
                         }
                         self.changes.surprise();

@@ -306,4 +306,8 @@ impl Meter for SimPower {
     fn longest_gap(&self) -> Option<Seconds> {
         Some(self.integral.longest_gap())
     }
+
+    fn power(&self) -> Option<Watts> {
+        self.integral.power()
+    }
 }

@@ -12,7 +12,8 @@ pub struct Environment {
     pub host_threads: usize,
     /// Kernel name and release.
     pub kernel: Option<String>,
-    /// Clock of the first processor when the run began and ended, in megahertz.
+    /// Clock of the first processor, or of a simulated device, when the run began and ended; of a GPU the lowest and the
+    /// highest of its multiprocessors while it worked. In megahertz.
     pub clocks_mhz: Vec<f64>,
     /// Power limit of the device, in watts.
     pub power_limit_w: Option<f64>,

@@ -112,7 +112,8 @@ fn compared(found: &[f32], expected: &[f64], bounds: &[f64]) -> (String, Verdict
         let error = (f64::from(found) - expected).abs();
         let share = if error == 0.0 { 0.0 } else { error / bound };
         // A NaN is never less.
-        if !(share <= worst.0) {
+        // A share that is no number is the worst.
+        if share.is_nan() || share > worst.0 {
             worst = (
                 if share.is_nan() { f64::INFINITY } else { share },
                 format!("element {index}: {found}, expected {expected} +- {bound:.1e}"),

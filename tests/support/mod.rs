@@ -70,6 +70,12 @@ impl Device {
         self.queue.borrow_mut().push_back(Given::Mark(number));
     }
 
+    /// Whether there is something to do now.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.catch_up();
+        !self.queue.borrow().is_empty()
+    }
+
     /// When a mark was passed, in seconds.
     fn passed(&self, number: u64) -> Option<f64> {
         self.catch_up();

@@ -230,7 +230,10 @@ part_doctor() {
 
 part_conformance() {
     needs conformance bin/gpu_conformance || return 0
-    result conformance conformance.txt ./bin/gpu_conformance
+    local precision
+    for precision in f32 tf32 f16 bf16; do
+        result "conformance-$precision" "conformance-$precision.txt" ./bin/gpu_conformance --precision "$precision"
+    done
 }
 
 part_faults() {

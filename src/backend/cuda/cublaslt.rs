@@ -338,13 +338,14 @@ struct Setting {
     tile: Option<u32>,
     stages: Option<u32>,
     parts: Option<u32>,
+    /// Settings that only tell algorithms of one kind apart: what they are called, and their values.
+    others: [(&'static str, Option<u32>); 5],
 }
 
 impl Setting {
     fn read(algorithm: &sys::cublasLtMatmulAlgo_t) -> Self {
-        let read = |config: Config| {
+        let of_size = |config: Config, bytes: usize| {
             let (mut value, mut written) = (0_u32, 0);
-            let bytes = size_of::<u32>();
             // SAFETY: it writes at most `bytes` bytes, and how many it wrote.
             let status = unsafe {
                 sys::cublasLtMatmulAlgoConfigGetAttribute(
@@ -357,15 +358,25 @@ impl Setting {
             };
             done("cublasLtMatmulAlgoConfigGetAttribute", status).is_ok().then_some(value)
         };
+        let read = |config| of_size(config, size_of::<u32>());
+        // These two have 16 bits (cublasLtMatmulAlgoConfigAttributes_t).
+        let half = |config| of_size(config, size_of::<u16>());
         Self {
             id: read(Config::CUBLASLT_ALGO_CONFIG_ID),
             tile: read(Config::CUBLASLT_ALGO_CONFIG_TILE_ID),
             stages: read(Config::CUBLASLT_ALGO_CONFIG_STAGES_ID),
             parts: read(Config::CUBLASLT_ALGO_CONFIG_SPLITK_NUM),
+            others: [
+                ("swizzle", read(Config::CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING)),
+                ("option", read(Config::CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION)),
+                ("reduction", read(Config::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME)),
+                ("inner", half(Config::CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID)),
+                ("cluster", half(Config::CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID)),
+            ],
         }
     }
 
-    /// `cublaslt algo 21 tile 128x128 stages 15 splitk 4`.
+    /// `cublaslt algo 21 tile 128x128 stages #15 splitk 4`.
     fn name(self) -> String {
         let mut name = "cublaslt".to_string();
         let mut add = |what: &str, value: Option<String>| {
@@ -376,8 +387,12 @@ impl Setting {
         let number = |value: Option<u32>| value.filter(|&value| value > 0).map(|value| value.to_string());
         add("algo", self.id.map(|id| id.to_string()));
         add("tile", self.tile.filter(|&tile| tile > 0).map(tile_name));
-        add("stages", number(self.stages));
+        // The number that the library gives a number of stages.
+        add("stages", number(self.stages).map(|id| format!("#{id}")));
         add("splitk", number(self.parts.filter(|&parts| parts > 1)));
+        for (what, value) in self.others {
+            add(what, number(value));
+        }
         name
     }
 }
@@ -482,22 +497,22 @@ mod tests {
     /// op(A) B = D by the definition of `cublasLtMatmul`, over the memory of our row-major matrices.
     #[test]
     fn the_column_major_product_is_the_row_major_one() {
-        let weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]; // 2 outputs x 3 features
-        let x = [1.0, 0.0, -1.0, 2.0, 1.0, 0.0]; // 2 rows x 3 features
+        let weights = [1, 2, 3, 4, 5, 6]; // 2 outputs x 3 features
+        let x = [1, 0, -1, 2, 1, 0]; // 2 rows x 3 features
         let [a, b, d] =
             Product { rows: 2, features: 3, outputs: 2, precision: Precision::F32, bias: false }.shapes();
-        let at = |values: &[f64], shape: Shape, row: u64, column: u64| {
+        let at = |values: &[i64], shape: Shape, row: u64, column: u64| {
             values[usize::try_from(row + column * shape.leading.unsigned_abs()).unwrap()]
         };
-        let mut y = [0.0; 4];
+        let mut y = [0; 4];
         for row in 0..d.rows {
             for column in 0..d.columns {
                 let terms = (0..b.rows).map(|k| at(&weights, a, k, row) * at(&x, b, k, column));
-                y[usize::try_from(row + column * d.leading.unsigned_abs()).unwrap()] = terms.sum::<f64>();
+                y[usize::try_from(row + column * d.leading.unsigned_abs()).unwrap()] = terms.sum::<i64>();
             }
         }
         // Row 0: 1-3, 4-6; row 1: 2+2, 8+5.
-        assert_eq!(y, [-2.0, -2.0, 4.0, 13.0]);
+        assert_eq!(y, [-2, -2, 4, 13]);
     }
 
     #[test]
@@ -512,9 +527,17 @@ mod tests {
 
     #[test]
     fn an_algorithm_is_named_by_its_settings() {
-        let setting = Setting { id: Some(21), tile: Some(20), stages: Some(15), parts: Some(4) };
-        assert_eq!(setting.name(), "cublaslt algo 21 tile 128x128 stages 15 splitk 4");
-        let plain = Setting { id: Some(66), tile: Some(400), stages: None, parts: Some(1) };
+        let others = [
+            ("swizzle", Some(1)),
+            ("option", None),
+            ("reduction", Some(2)),
+            ("inner", Some(0)),
+            ("cluster", None),
+        ];
+        let setting = Setting { id: Some(21), tile: Some(20), stages: Some(15), parts: Some(4), others };
+        assert_eq!(setting.name(), "cublaslt algo 21 tile 128x128 stages #15 splitk 4 swizzle 1 reduction 2");
+        let others = others.map(|(what, _)| (what, None));
+        let plain = Setting { id: Some(66), tile: Some(400), stages: None, parts: Some(1), others };
         assert_eq!(plain.name(), "cublaslt algo 66 tile #400");
     }
 }

@@ -10,6 +10,7 @@ use crate::plan::{Plan, Precision};
 use super::driver::{Gpu, Stream};
 use super::failure::Failure;
 use super::libraries::{Cuda, LibraryKind};
+use super::nvtx;
 use super::operations::{ToolOptions, Tools};
 use super::prepare::{Wishes, prepare};
 use super::ways::{Way, ways};
@@ -119,7 +120,7 @@ impl Backend for CudaBackend {
     ) -> Result<Box<dyn Executor>, BackendError> {
         supports(self.gpu().name(), self.capability, plan.precision)?;
         let CudaOptions { cache, algorithms, .. } = &self.options;
-        let wishes = Wishes { cache: *cache, algorithms };
+        let wishes = Wishes { cache: *cache, algorithms, ranges: nvtx::ranges() };
         Ok(Box::new(prepare(&self.tools, network, plan, tensors, wishes)?))
     }
 }

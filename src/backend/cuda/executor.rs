@@ -1,5 +1,7 @@
 //! A plan on a GPU: its buffers, its operations, and the graphs that windows replay.
 
+use std::mem::ManuallyDrop;
+
 use crate::backend::{BackendError, CacheUse, Executor, Mark, Task};
 use crate::clock::{Clock, Instant, MonotonicClock};
 use crate::units::Seconds;
@@ -8,6 +10,7 @@ use super::driver::{Event, Gpu, Graph, GraphExec, Memory, Stream};
 use super::failure::{Failure, Severity};
 use super::marks::Marks;
 use super::numbers;
+use super::nvtx::Nvtx;
 use super::operation::{Operation, Places};
 use super::rotation;
 use super::tensor::TensorForm;
@@ -45,6 +48,8 @@ pub(super) struct Slot {
 /// A step with the places of what it reads and writes.
 #[derive(Debug)]
 pub(super) struct PreparedStep {
+    /// Its layer's name.
+    pub(super) name: String,
     /// Index of its method.
     pub(super) method: usize,
     pub(super) inputs: Vec<Slot>,
@@ -101,7 +106,8 @@ pub(super) struct CudaExecutor {
     // Dropped first: a graph uses all that follows.
     ready: Option<Ready>,
     marks: Marks,
-    methods: Vec<Method>,
+    /// Released unless the GPU hangs.
+    methods: ManuallyDrop<Vec<Method>>,
     steps: Vec<PreparedStep>,
     buffers: Vec<Memory>,
     /// Held for the addresses in `steps`.
@@ -110,6 +116,8 @@ pub(super) struct CudaExecutor {
     /// Rotating copies of one step's buffers.
     copies: Memory,
     cache: CacheUse,
+    /// Names what is queued for another profiler, if one asked for that.
+    ranges: Option<&'static Nvtx>,
     stream: Stream,
 }
 
@@ -124,6 +132,7 @@ pub(super) struct Parts {
     /// Room for the copies of any step's buffers.
     pub(super) copies: Memory,
     pub(super) cache: CacheUse,
+    pub(super) ranges: Option<&'static Nvtx>,
 }
 
 /// The addresses of one copy of a step's buffers.
@@ -136,18 +145,19 @@ struct Addresses {
 
 impl CudaExecutor {
     pub(super) fn new(parts: Parts) -> Result<Self, Failure> {
-        let Parts { stream, methods, steps, buffers, parameters, scratch, copies, cache } = parts;
+        let Parts { stream, methods, steps, buffers, parameters, scratch, copies, cache, ranges } = parts;
         let gpu = stream.gpu().clone();
         Ok(Self {
             ready: None,
             marks: Marks::new(&gpu)?,
-            methods,
+            methods: ManuallyDrop::new(methods),
             steps,
             buffers,
             _parameters: parameters,
             scratch,
             copies,
             cache,
+            ranges,
             stream,
         })
     }
@@ -189,7 +199,16 @@ impl CudaExecutor {
 
     fn queue_own(&self, step: usize) -> Result<(), Failure> {
         let step = self.step(step)?;
-        self.queue(step, &self.own(step))
+        self.named(&step.name, || self.queue(step, &self.own(step)))
+    }
+
+    /// Queues work under a name that another profiler shows.
+    fn named<T>(&self, name: &str, work: impl FnOnce() -> T) -> T {
+        let Some(ranges) = self.ranges else { return work() };
+        ranges.push(name);
+        let done = work();
+        ranges.pop();
+        done
     }
 
     /// Copies a step's inputs and parameters as often as they take turns; the places of all copies.
@@ -282,7 +301,12 @@ impl CudaExecutor {
         let Some(ready) = self.ready.as_ref().filter(|ready| ready.task == task) else {
             return Err(Failure::refused("CudaExecutor", format!("{task:?} is repeated before it is ready")));
         };
-        (0..times / ready.unit).try_for_each(|_| ready.graph.launch(&self.stream))?;
+        let name = match task {
+            Task::Step(step) => &self.step(step)?.name,
+            Task::Pass => "pass",
+        };
+        let launch = || (0..times / ready.unit).try_for_each(|_| ready.graph.launch(&self.stream));
+        self.named(name, launch)?;
         // What does not fill a graph is queued kernel by kernel.
         (0..times % ready.unit).try_for_each(|_| match task {
             Task::Step(step) => self.queue_own(step),
@@ -312,7 +336,11 @@ impl Drop for CudaExecutor {
     fn drop(&mut self) {
         if wait(&self.stream, &MonotonicClock::start(), PATIENCE_AT_THE_END).is_err() {
             self.gpu().abandon();
+            return;
         }
+        self.ready = None;
+        // SAFETY: dropped once, here, and not used after.
+        unsafe { ManuallyDrop::drop(&mut self.methods) };
     }
 }
 

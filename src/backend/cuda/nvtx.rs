@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL};
 
 /// The variable in which a profiler names its library, for programs of 64 bits.
-pub(super) const VARIABLE: &str = "NVTX_INJECTION64_PATH";
+const VARIABLE: &str = "NVTX_INJECTION64_PATH";
 
 /// `NvtxCallbackModule`: CORE is 1, and there are six. How many functions each has, with the one that is none.
 const FUNCTIONS: [c_uint; 7] = [0, 16, 9, 15, 7, 16, 7];
@@ -103,10 +103,16 @@ pub(super) struct Nvtx {
     pop: Pop,
 }
 
+/// The profiler that the environment names. It is called once in a process, whatever it answers.
+pub(super) fn ranges() -> Option<&'static Nvtx> {
+    static RANGES: OnceLock<Option<Nvtx>> = OnceLock::new();
+    RANGES.get_or_init(|| Nvtx::open(std::env::var_os(VARIABLE).as_deref())).as_ref()
+}
+
 impl Nvtx {
     /// Calls the profiler that the value of [`VARIABLE`] names; none without one, or where it does not listen to
     /// ranges: a profile does not fail because another profiler does.
-    pub(super) fn open(library: Option<&OsStr>) -> Option<Self> {
+    fn open(library: Option<&OsStr>) -> Option<Self> {
         type Initialize = unsafe extern "C" fn(extern "C" fn(u32) -> *const c_void) -> c_int;
         let library = library.filter(|library| !library.is_empty())?;
         // SAFETY: the library's code runs because the user's environment names it for that.

@@ -11,6 +11,7 @@ use super::executor::{CudaExecutor, Method, Parts, PreparedStep, Slot};
 use super::failure::{Failure, Severity};
 use super::fit::Needs;
 use super::numbers;
+use super::nvtx::Nvtx;
 use super::operation::{Job, Places};
 use super::operations::{Tools, candidates, output_form};
 use super::parameters;
@@ -27,6 +28,8 @@ pub(super) struct Wishes<'a> {
     pub(super) cache: CacheUse,
     /// Algorithms that an earlier part of the run used, by signature.
     pub(super) algorithms: &'a BTreeMap<String, String>,
+    /// Names of what is queued, for another profiler.
+    pub(super) ranges: Option<&'static Nvtx>,
 }
 
 /// Makes an executor of a plan.
@@ -69,8 +72,9 @@ pub(super) fn prepare(
     needs.check(name, free()? + needs.buffers)?;
     let scratch = Memory::take(gpu, scratch).map_err(on)?;
     let copies = Memory::take(gpu, copies).map_err(on)?;
-    let cache = wishes.cache;
-    let parts = Parts { stream: stream.clone(), methods, steps, buffers, parameters, scratch, copies, cache };
+    let (cache, ranges) = (wishes.cache, wishes.ranges);
+    let parts =
+        Parts { stream: stream.clone(), methods, steps, buffers, parameters, scratch, copies, cache, ranges };
     CudaExecutor::new(parts).map_err(on)
 }
 
@@ -144,6 +148,7 @@ fn steps(
         }
         let slot = |(&buffer, form): (&usize, &TensorForm)| Slot { buffer, bytes: form.bytes() };
         steps.push(PreparedStep {
+            name: job.layer.name.clone(),
             method: step.signature,
             inputs: step.inputs.iter().zip(&job.inputs).map(slot).collect(),
             parameters,

@@ -46,6 +46,8 @@ pub(super) struct Search<'a> {
 
 /// A candidate that works.
 struct Trial {
+    // Dropped first: it runs the operation's kernels.
+    graph: GraphExec,
     operation: Box<dyn Operation>,
     kernels: Vec<String>,
     nodes: usize,
@@ -53,7 +55,6 @@ struct Trial {
     first: f64,
     /// Executions in `graph`.
     executions: u32,
-    graph: GraphExec,
     times: Vec<f64>,
 }
 

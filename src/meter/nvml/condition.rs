@@ -136,13 +136,14 @@ fn named(reasons: ThrottleReasons) -> Vec<&'static str> {
     REASONS.iter().filter(|(reason, _)| reasons.contains(*reason)).map(|(_, name)| *name).collect()
 }
 
-/// Looks at a board during a run, between windows.
+/// Looks at a board during a run, outside windows.
 #[derive(Debug)]
 pub struct GpuWatch {
     gpu: Gpu,
     begin: GpuCondition,
     latest: GpuCondition,
     celsius: Option<[f64; 2]>,
+    sm_mhz: Option<[f64; 2]>,
     throttled_by: Vec<&'static str>,
 }
 
@@ -150,25 +151,20 @@ impl GpuWatch {
     /// Begins to look.
     pub fn start(gpu: &Gpu) -> Self {
         let begin = gpu.condition();
-        let latest = begin.clone();
-        let mut watch =
-            Self { gpu: gpu.clone(), begin, latest: latest.clone(), celsius: None, throttled_by: Vec::new() };
-        watch.note(&latest);
-        watch
+        let (gpu, celsius) = (gpu.clone(), begin.celsius.map(|celsius| [celsius; 2]));
+        Self { gpu, latest: begin.clone(), begin, celsius, sm_mhz: None, throttled_by: Vec::new() }
     }
 
-    /// Notes the board's state.
-    pub fn look(&mut self) {
+    /// Notes the board's state; clocks and what keeps them down only if it is `busy`. An idle board lowers its clocks,
+    /// and while it changes them it may call that a slowdown.
+    pub fn look(&mut self, busy: bool) {
         self.latest = self.gpu.condition();
-        self.note(&self.latest.clone());
-    }
-
-    fn note(&mut self, seen: &GpuCondition) {
-        if let Some(celsius) = seen.celsius {
-            let [low, high] = self.celsius.unwrap_or([celsius; 2]);
-            self.celsius = Some([low.min(celsius), high.max(celsius)]);
+        widen(&mut self.celsius, self.latest.celsius);
+        if !busy {
+            return;
         }
-        for reason in &seen.throttled_by {
+        widen(&mut self.sm_mhz, self.latest.sm_mhz);
+        for reason in &self.latest.throttled_by {
             if !self.throttled_by.contains(reason) {
                 self.throttled_by.push(reason);
             }
@@ -190,9 +186,22 @@ impl GpuWatch {
         self.celsius
     }
 
-    /// Everything that was seen to keep the clocks down.
+    /// Lowest and highest clock of the multiprocessors seen while it worked, in megahertz.
+    pub fn sm_mhz(&self) -> Option<[f64; 2]> {
+        self.sm_mhz
+    }
+
+    /// Everything that was seen to keep the clocks down while it worked.
     pub fn throttled_by(&self) -> &[&'static str] {
         &self.throttled_by
+    }
+}
+
+/// Lets a range from the lowest to the highest take in what was seen.
+fn widen(range: &mut Option<[f64; 2]>, seen: Option<f64>) {
+    if let Some(seen) = seen {
+        let [low, high] = range.unwrap_or([seen; 2]);
+        *range = Some([low.min(seen), high.max(seen)]);
     }
 }
 
@@ -215,13 +224,13 @@ mod tests {
         let others = |listed: &[u32], in_context| others(listed.iter().copied(), &[70, 71], in_context);
         // Numbers of the host: one of them is ours.
         assert_eq!(others(&[4001, 4002], true), [4002]);
-        assert_eq!(others(&[4001], true), [0_u32; 0]);
+        assert!(others(&[4001], true).is_empty());
         // Ours is there, by the process or a thread of it.
         for own in [70, 71] {
             assert_eq!(others(&[4001, own], true), [4001]);
         }
         // Not begun yet, or not listed at all.
-        assert_eq!(others(&[], true), [0_u32; 0]);
+        assert!(others(&[], true).is_empty());
         assert_eq!(others(&[4001, 4002], false), [4001, 4002]);
     }
 

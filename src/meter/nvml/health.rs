@@ -3,11 +3,13 @@
 //! Some boards count energy for being read: a laptop's counter showed 291 W of idle power when read every 20 ms and
 //! 16 W every 500 ms (github.com/ShohanRony/green-ai-energy-phase1); others lose energy between close readings (Dauner
 //! et al., HotCarbon 2026). So the counter is read often, then seldom, then often again, and its power must be the same.
+//! If it is not, all of that is done once more before the counter is refused: the power may just have changed.
 
 use crate::clock::{Clock, Instant};
 use crate::units::{Joules, Seconds, Watts};
 
 use super::super::interface::{Meter, ReadError};
+use super::super::rhythm::Rhythm;
 use super::super::update::STILL;
 
 /// Between two looks where changes are waited for. The driver serialises queries, so that faster ones disturb others.
@@ -20,8 +22,10 @@ const OFTEN: Seconds = Seconds::new(0.6);
 /// Between two readings, and their number, where it is read seldom.
 const SELDOM: Seconds = Seconds::new(0.5);
 const SELDOM_READINGS: usize = 2;
-/// Two rates may differ by this before the counter is refused.
+/// The powers may differ by the larger of these before the counter is refused: being asked 500 times a second keeps an
+/// idle board awake, which costs true watts. The bad ones count 275 W more, or lose three quarters at such a rate.
 const DIFFERENCE: f64 = 0.02;
+const DIFFERENCE_WATTS: Watts = Watts::new(3.0);
 /// Idle power of counter and sensor may differ by the larger of these: sensors are stated to 5 W.
 const SENSOR_SHARE: f64 = 0.1;
 const SENSOR_WATTS: Watts = Watts::new(5.0);
@@ -29,7 +33,7 @@ const SENSOR_WATTS: Watts = Watts::new(5.0);
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Health {
-    /// Median time between two changes.
+    /// Mean time between two changes.
     pub(super) period: Seconds,
     pub(super) rate: ReadRate,
     /// Power by the counter, and what the power sensor showed at the same time, if they differ.
@@ -82,7 +86,8 @@ impl Stretch {
     }
 }
 
-/// Watches a counter; `sensor` shows the board's power by another way, where there is one.
+/// Watches a counter; `sensor` shows the board's power by another way, where there is one. A counter that seems to depend
+/// on how often it is read is watched once more, and the second verdict counts.
 ///
 /// # Errors
 ///
@@ -92,14 +97,26 @@ pub(super) fn examine(
     sensor: &mut dyn FnMut() -> Option<Watts>,
     clock: &dyn Clock,
 ) -> Result<Health, ReadError> {
+    let health = examine_once(counter, sensor, clock)?;
+    match health.rate {
+        ReadRate::Matters { .. } => examine_once(counter, sensor, clock),
+        ReadRate::Same | ReadRate::Unclear => Ok(health),
+    }
+}
+
+fn examine_once(
+    counter: &mut dyn Meter,
+    sensor: &mut dyn FnMut() -> Option<Watts>,
+    clock: &dyn Clock,
+) -> Result<Health, ReadError> {
     let begin = clock.now();
     let from = read(counter, clock)?;
     let Some(change) = next_change(counter, clock, from)? else { return still(counter, clock) };
-    let mut first = vec![change];
+    let mut changes = vec![change];
     let mut turn = change;
-    while first.len() <= CHANGES && clock.now() - begin < LONGEST || turn.at - change.at < OFTEN {
+    while changes.len() <= CHANGES && clock.now() - begin < LONGEST || turn.at - change.at < OFTEN {
         turn = next_change(counter, clock, turn.seen)?.ok_or_else(stands_still)?;
-        first.push(turn);
+        changes.push(turn);
     }
     let (mut latest, mut shown) = (turn.seen, Vec::with_capacity(SELDOM_READINGS));
     for _ in 0..SELDOM_READINGS {
@@ -108,15 +125,17 @@ pub(super) fn examine(
         shown.extend(sensor());
     }
     let turn_back = next_change(counter, clock, latest)?.ok_or_else(stands_still)?;
+    changes.push(turn_back);
     let mut last = turn_back;
     while last.at - turn_back.at < OFTEN {
         last = next_change(counter, clock, last.seen)?.ok_or_else(stands_still)?;
+        changes.push(last);
     }
     let often = [Stretch::between(change, turn), Stretch::between(turn_back, last)];
     let seldom = Stretch::between(turn, turn_back);
     let counted = Stretch::between(change, last).power;
     Ok(Health {
-        period: median_period(&first),
+        period: period(&changes),
         rate: compare(often, seldom),
         sensor_differs: differs(counted, &shown),
     })
@@ -129,7 +148,8 @@ fn compare([before, after]: [Stretch; 2], seldom: Stretch) -> ReadRate {
     let drift = (before.power - after.power).abs();
     let difference = (often - seldom.power).abs();
     let edges = often * ((before.off + after.off) / 2.0) + seldom.power * seldom.off;
-    let explained = seldom.power.abs() * DIFFERENCE + edges;
+    let share = seldom.power.abs() * DIFFERENCE;
+    let explained = if share > DIFFERENCE_WATTS { share } else { DIFFERENCE_WATTS } + edges;
     if difference <= explained {
         ReadRate::Same
     } else if difference <= explained + drift {
@@ -199,10 +219,18 @@ fn next_change(counter: &mut dyn Meter, clock: &dyn Clock, from: Look) -> Result
     }
 }
 
-fn median_period(changes: &[Change]) -> Seconds {
+/// The mean time between two changes, by the first and the last of all. How many periods that is tells the median
+/// first, which may be off by as much as the polls are apart, and then the mean so far.
+fn period(changes: &[Change]) -> Seconds {
     let mut periods: Vec<f64> = changes.windows(2).map(|pair| (pair[1].at - pair[0].at).value()).collect();
     periods.sort_by(f64::total_cmp);
-    Seconds::new(periods[periods.len() / 2])
+    let median = Seconds::new(periods[periods.len() / 2]);
+    let first = changes[0];
+    let mut rhythm = Rhythm::new(first.at, first.within, median, first.within * 2.0 / median);
+    for change in &changes[1..] {
+        rhythm.saw(change.at, change.within);
+    }
+    rhythm.period()
 }
 
 #[cfg(test)]
@@ -212,14 +240,20 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
 
-    /// A board of known power whose counter moves every 100 ms.
+    /// A board of known power and the period of its counter, 100 ms.
     struct Board {
         clock: Rc<ManualClock>,
         power: fn(f64) -> f64,
-        /// Joules that each reading adds.
+        period: f64,
+        /// When an update fails to come.
+        misses: f64,
+        /// Joules that each reading adds, and until when.
         per_read: f64,
+        reads_cost_until: f64,
         /// Readings closer than this lose what lies between them.
         forgets_within: f64,
+        /// How much of it.
+        forgets: f64,
         /// What the next update brings.
         charged: f64,
         spent: f64,
@@ -233,13 +267,23 @@ mod tests {
             Self {
                 clock,
                 power,
+                period: 0.1,
+                misses: f64::INFINITY,
                 per_read: 0.0,
+                reads_cost_until: f64::INFINITY,
                 forgets_within: 0.0,
+                forgets: 1.0,
                 charged: 0.0,
                 spent: 0.0,
                 until: 0.0,
                 last_read: 0.0,
             }
+        }
+
+        /// Time to the next update.
+        fn due(&self) -> f64 {
+            let missed = (self.until..self.until + self.period).contains(&self.misses);
+            if missed { 2.0 * self.period } else { self.period }
         }
 
         fn examine(&mut self, shown: Option<f64>) -> Result<Health, ReadError> {
@@ -254,12 +298,14 @@ mod tests {
             let forgotten = now - self.last_read < self.forgets_within;
             self.last_read = now;
             // Adds up the power in steps of the update period.
-            while self.until + 0.1 <= now {
-                self.until += 0.1;
-                self.spent += if forgotten { 0.0 } else { (self.power)(self.until) * 0.1 };
+            while self.until + self.due() <= now {
+                let passed = self.due();
+                self.until += passed;
+                let kept = if forgotten { 1.0 - self.forgets } else { 1.0 };
+                self.spent += (self.power)(self.until) * passed * kept;
                 self.spent += std::mem::take(&mut self.charged);
             }
-            self.charged += self.per_read;
+            self.charged += if now < self.reads_cost_until { self.per_read } else { 0.0 };
             Ok(Joules::new(self.spent))
         }
     }
@@ -269,6 +315,46 @@ mod tests {
         let health = Board::new(|_| 80.0).examine(Some(80.0)).unwrap();
         assert!((health.period.value() - 0.1).abs() <= POLL.value(), "{health:?}");
         assert_eq!((health.rate, health.sensor_differs), (ReadRate::Same, None));
+    }
+
+    #[test]
+    fn the_period_is_right_to_a_tenth_of_a_millisecond_and_an_update_that_fails_to_come_changes_nothing() {
+        for period in [0.02, 0.0203, 0.1, 0.1037] {
+            for misses in [f64::INFINITY, 0.55, 1.9] {
+                let mut board = Board { period, misses, ..Board::new(|_| 80.0) };
+                let found = board.examine(None).unwrap().period.value();
+                assert!((found - period).abs() <= 1e-4, "{period} s, misses one at {misses} s: {found} s");
+            }
+        }
+    }
+
+    #[test]
+    fn watts_that_an_idle_board_draws_for_being_asked_are_not_held_against_its_counter() {
+        // 2.5 W of 75 W while it is asked 500 times a second.
+        let mut board = Board { per_read: 2.5 / 500.0, ..Board::new(|_| 75.0) };
+        assert_eq!(board.examine(None).unwrap().rate, ReadRate::Same);
+    }
+
+    #[test]
+    fn a_counter_is_refused_only_if_it_fails_twice() {
+        let once = || Board { per_read: 0.1, reads_cost_until: 3.0, ..Board::new(|_| 80.0) };
+        let mut board = once();
+        let clock = Rc::clone(&board.clock);
+        let first = examine_once(&mut board, &mut || None, &*clock).unwrap().rate;
+        assert!(matches!(first, ReadRate::Matters { .. }), "{first:?}");
+        assert_eq!(once().examine(None).unwrap().rate, ReadRate::Same);
+    }
+
+    #[test]
+    fn the_bad_counters_that_are_known_are_refused() {
+        // 291 W for 16 W when read every 20 ms: 275 W x 20 ms a reading. Three quarters and more lost between readings of
+        // up to 10 ms, by boards that idle at 15 W; and an eighth, as they lose between slower ones, of an H200.
+        let costly = Board { per_read: 275.0 * 0.02, ..Board::new(|_| 16.0) };
+        let losing = |power, forgets| Board { forgets_within: 0.4, forgets, ..Board::new(power) };
+        for mut board in [costly, losing(|_| 15.0, 0.756), losing(|_| 15.0, 0.954), losing(|_| 75.0, 0.133)] {
+            let rate = board.examine(None).unwrap().rate;
+            assert!(matches!(rate, ReadRate::Matters { .. }), "{rate:?}");
+        }
     }
 
     #[test]

@@ -104,4 +104,8 @@ impl Meter for PowerMeter {
     fn longest_gap(&self) -> Option<Seconds> {
         Some(self.integral.longest_gap())
     }
+
+    fn power(&self) -> Option<Watts> {
+        self.integral.power()
+    }
 }

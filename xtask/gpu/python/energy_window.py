@@ -93,7 +93,7 @@ def verdict(ours, changes):
     joules = joules_between(changes, ours["begin_unix_s"], ours["end_unix_s"])
     relative = ours["joules"] / joules - 1
     return {
-        "schema": "layerjoule.gpu-energy/1", "ours": ours, "python_joules": joules, "relative_difference": relative,
+        "schema": "layerjoule.gpu-energy/1", "emulated": ours["emulated"], "ours": ours, "python_joules": joules, "relative_difference": relative,
         "bound": BOUND, "within": abs(relative) <= BOUND, "counter_period_s": median_period(changes),
     }
 
@@ -103,7 +103,7 @@ def self_test():
     changes = [(100 + k / 10 + 0.003, 5_000_000 + 30_000 * k) for k in range(100)]
     assert abs(median_period(changes) - 0.1) < 1e-9
     # Our window: opened right after the 10th change, closed right after the 60th: 5 s.
-    ours = {"joules": 1500.0, "begin_unix_s": 101.001, "end_unix_s": 106.001}
+    ours = {"emulated": False, "joules": 1500.0, "begin_unix_s": 101.001, "end_unix_s": 106.001}
     found = verdict(ours, changes)
     assert found["python_joules"] == 1500.0 and found["within"], found
     assert not verdict(dict(ours, joules=1508.0), changes)["within"]

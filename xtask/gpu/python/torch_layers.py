@@ -184,6 +184,9 @@ def compare(options):
     torch.backends.cudnn.benchmark = True
     tf32 = options.precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    # Sums in f32 on both sides.
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     torch.manual_seed(1)
     l2_bytes = 0 if options.cache == "hot" else torch.cuda.get_device_properties(0).L2_cache_size
     command = [options.program, "--device", options.device, "--batch", options.batch, *options.networks]
@@ -204,6 +207,7 @@ def compare(options):
     return {
         "schema": "layerjoule.gpu-torch/1", "device": torch.cuda.get_device_name(0), "torch": torch.__version__,
         "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "engine": known["engine"],
+        "emulated": known["emulated"],
         "precision": options.precision, "layout": options.layout, "batch": options.batch, "cache": options.cache,
         "turns": options.turns, "samples": options.samples, "bound": options.bound, **summary(rows), "rows": rows,
     }

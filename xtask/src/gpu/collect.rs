@@ -80,6 +80,11 @@ fn folders(part: &Part) -> Result<Folders> {
     for (path, bytes) in &part.files {
         let name = path.strip_prefix(RUNS).or_else(|| path.strip_prefix("results/"));
         if let Some(name) = name.filter(|name| is_plain_name(name)) {
+            let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
+            ensure!(
+                value["emulated"] != true,
+                "{path}: of an emulated device; only recorded devices are filed"
+            );
             rest.add(name, bytes);
         }
     }
@@ -355,6 +360,16 @@ mod tests {
         let error = collect(&repository, &archive(dir.path(), with_run(true)), false).unwrap_err();
         assert!(format!("{error:#}").contains("only recorded devices are filed"), "{error:#}");
         assert!(!repository.exists());
+    }
+
+    #[test]
+    fn a_comparison_on_a_stand_in_is_not_filed_as_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = with_run(false);
+        files.insert("results/energy.json".to_string(), br#"{"emulated": true}"#.to_vec());
+        let error = collect(dir.path(), &archive(dir.path(), files), false).unwrap_err();
+        assert!(format!("{error:#}").contains("energy.json: of an emulated device"), "{error:#}");
+        assert!(!dir.path().join("profiles").exists());
     }
 
     #[test]

@@ -21,7 +21,21 @@ pub(super) fn done(function: &'static str, status: cudnnStatus_t) -> Result<(), 
         // SAFETY: as above; it is not null.
         unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
     };
-    Err(Failure { severity: severity(code), function, name, text: meaning(code).to_string() })
+    let text = match last_words() {
+        words if words.is_empty() => meaning(code).to_string(),
+        words => format!("{}: {words}", meaning(code)),
+    };
+    Err(Failure { severity: severity(code), function, name, text })
+}
+
+/// What cuDNN says of the last failure on this thread, in one line: which argument it did not take, and why.
+fn last_words() -> String {
+    const MOST: usize = 512;
+    let mut text = [0_u8; MOST];
+    // SAFETY: it writes at most as many bytes as it is told; the handle's holder has the library.
+    unsafe { sys::cudnnGetLastErrorString(text.as_mut_ptr().cast(), MOST - 1) };
+    let words = CStr::from_bytes_until_nul(&text).unwrap_or_default().to_string_lossy().into_owned();
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// What a caller can do. cuDNN 9 counts its statuses by thousands, and within one says more (cudnn_graph Library,

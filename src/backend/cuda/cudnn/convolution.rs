@@ -39,6 +39,15 @@ impl Math {
         }
     }
 
+    /// What cuDNN is asked to propose for a precision. TF32 is documented for the default and known of tensor operations.
+    pub(in crate::backend::cuda) const fn asked(precision: Precision) -> &'static [Self] {
+        match precision {
+            Precision::F32 => &[Self::Fma],
+            Precision::Tf32 => &[Self::TensorOp, Self::Default],
+            Precision::F16 | Precision::Bf16 => &[Self::TensorOp],
+        }
+    }
+
     const fn raw(self) -> MathType {
         match self {
             Self::Fma => MathType::CUDNN_FMA_MATH,
@@ -101,10 +110,11 @@ impl Algorithm {
     }
 
     /// Whether a precision may be computed so: transforms of 16-bit numbers are kept in 16 bits and lose more than the
-    /// products do.
-    pub(in crate::backend::cuda) const fn keeps(self, precision: Precision) -> bool {
+    /// products do, and those of large tiles, which Winograd takes for filters beyond 3 x 3, lose too much in f32 as well.
+    pub(in crate::backend::cuda) fn keeps(self, precision: Precision, filter: [usize; 2]) -> bool {
         match self {
-            Self::Fft | Self::FftTiling | Self::Winograd | Self::WinogradNonfused => precision.bytes() == 4,
+            Self::Fft | Self::FftTiling => precision.bytes() == 4,
+            Self::Winograd | Self::WinogradNonfused => precision.bytes() == 4 && filter == [3; 2],
             _ => true,
         }
     }
@@ -113,12 +123,12 @@ impl Algorithm {
 /// A convolution with everything but an algorithm.
 #[derive(Debug)]
 pub(in crate::backend::cuda) struct Convolution {
-    cudnn: Cudnn,
     convolution: ConvolutionDescriptor,
     x: TensorDescriptor,
     filter: FilterDescriptor,
     y: TensorDescriptor,
     bias: Option<(TensorDescriptor, ActivationDescriptor)>,
+    cudnn: Cudnn,
 }
 
 /// Addresses of a convolution.
@@ -316,8 +326,11 @@ impl Proposal {
         let algorithm =
             Algorithm::ALL.into_iter().find(|algorithm| algorithm.raw() as u32 == self.algorithm)?;
         let math = match asked {
-            // Whatever is proposed runs without tensor cores: the descriptor says so.
-            Math::Fma => Math::Fma,
+            // With the descriptor's FMA neither uses tensor cores.
+            Math::Fma => {
+                let known = [Math::Fma, Math::Default].into_iter().any(|math| math.raw() as u32 == self.math);
+                known.then_some(Math::Fma)?
+            }
             Math::TensorOp | Math::Default => [Math::Fma, Math::TensorOp, Math::Default]
                 .into_iter()
                 .find(|math| math.raw() as u32 == self.math)?,
@@ -358,11 +371,15 @@ mod tests {
 
     #[test]
     fn transforms_are_for_f32_alone() {
-        assert!(Algorithm::Winograd.keeps(Precision::F32) && Algorithm::Fft.keeps(Precision::Tf32));
         assert!(
-            !Algorithm::WinogradNonfused.keeps(Precision::F16)
-                && !Algorithm::FftTiling.keeps(Precision::Bf16)
+            Algorithm::Winograd.keeps(Precision::F32, [3; 2])
+                && Algorithm::Fft.keeps(Precision::Tf32, [5; 2])
         );
-        assert!(Algorithm::ImplicitPrecompGemm.keeps(Precision::Bf16));
+        assert!(
+            !Algorithm::WinogradNonfused.keeps(Precision::F16, [3; 2])
+                && !Algorithm::FftTiling.keeps(Precision::Bf16, [3; 2])
+                && !Algorithm::WinogradNonfused.keeps(Precision::F32, [5; 2])
+        );
+        assert!(Algorithm::ImplicitPrecompGemm.keeps(Precision::Bf16, [5; 2]));
     }
 }

@@ -28,11 +28,12 @@ pub(super) struct Parts {
 /// An engine that computes a graph.
 #[derive(Debug)]
 pub(in crate::backend::cuda) struct Engine {
-    cudnn: Cudnn,
     plan: Descriptor,
     ids: Vec<i64>,
     workspace: usize,
     name: String,
+    // Dropped last: the plan was made with its handle.
+    cudnn: Cudnn,
 }
 
 /// Addresses of a graph's tensors: input, filters, output, and the bias where the graph adds it.
@@ -49,10 +50,12 @@ pub(in crate::backend::cuda) struct Sources {
 const MOST: usize = 64;
 
 impl Engine {
-    /// The engine of a configuration; none where it computes otherwise than asked for.
+    /// The engine of a configuration, by its place in the list of proposals; none where it computes otherwise than asked
+    /// for.
     pub(super) fn new(
         cudnn: &Cudnn,
         configuration: Descriptor,
+        place: usize,
         parts: &Parts,
     ) -> Result<Option<Self>, Failure> {
         let kind = Kind::CUDNN_BACKEND_ENGINE_DESCRIPTOR;
@@ -64,8 +67,11 @@ impl Engine {
             return Ok(None);
         }
         let index = engine.get_one::<i64>(Name::CUDNN_ATTR_ENGINE_GLOBAL_INDEX)?;
-        // A name without settings is better than no engine.
-        let knobs = knobs(&configuration).unwrap_or_default();
+        // A name without settings is better than no engine, as long as it is no other's.
+        let name = match knobs(&configuration) {
+            Ok(knobs) => name(index, &knobs),
+            Err(_) => format!("{} (proposal {place})", name(index, &[])),
+        };
         let plan = Descriptor::new(Kind::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?;
         plan.set(Name::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, &[cudnn.raw()])?;
         plan.set_descriptors(Name::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, &[&configuration])?;
@@ -76,7 +82,7 @@ impl Engine {
             plan,
             ids: parts.ids.clone(),
             workspace: usize::try_from(workspace).unwrap_or(usize::MAX),
-            name: name(index, &knobs),
+            name,
         }))
     }
 

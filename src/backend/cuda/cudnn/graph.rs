@@ -5,7 +5,7 @@ use cudarc::cudnn::sys::{
     cudnnBackendHeurMode_t as HeurMode, cudnnDataType_t as DataType,
 };
 
-use crate::backend::cuda::failure::Failure;
+use crate::backend::cuda::failure::{Failure, Severity};
 use crate::network::Conv;
 use crate::plan::{Layout, Precision};
 
@@ -30,9 +30,10 @@ const ALIGNMENT: i64 = 16;
 /// A convolution, with the sum with its bias where there is one, as cuDNN analyses it.
 #[derive(Debug)]
 pub(in crate::backend::cuda) struct ConvolutionGraph {
-    cudnn: Cudnn,
     graph: Descriptor,
     parts: Parts,
+    // Dropped last: the graph was made with its handle.
+    cudnn: Cudnn,
 }
 
 /// Where proposals come from.
@@ -97,12 +98,23 @@ impl ConvolutionGraph {
         let count = heuristic.count_descriptors(results)?;
         let kind = Kind::CUDNN_BACKEND_ENGINECFG_DESCRIPTOR;
         let configurations = heuristic.get_descriptors(results, kind, count)?;
-        // One that the library does not take back after all is no engine: there are others.
-        let engines = configurations
-            .into_iter()
-            .filter_map(|configuration| Engine::new(&self.cudnn, configuration, &self.parts).ok().flatten())
-            .filter(|engine| engine.workspace() <= workspace);
-        Ok(engines.take(most).collect())
+        let (mut engines, mut refusal) = (Vec::new(), None);
+        for (place, configuration) in configurations.into_iter().enumerate() {
+            match Engine::new(&self.cudnn, configuration, place, &self.parts) {
+                Ok(Some(engine)) if engine.workspace() <= workspace => engines.push(engine),
+                Ok(_) => {}
+                Err(failure) if failure.severity == Severity::Lost => return Err(failure),
+                // One that the library does not take back after all is no engine: there are others.
+                Err(failure) => refusal = Some(failure),
+            }
+            if engines.len() == most {
+                break;
+            }
+        }
+        match refusal {
+            Some(failure) if engines.is_empty() => Err(failure),
+            _ => Ok(engines),
+        }
     }
 }
 

@@ -131,6 +131,9 @@ fn open_parts(kind: LibraryKind, library: &Path) -> Result<Vec<Handle>, Fault> {
             )));
         }
     }
+    if kind == LibraryKind::Nvrtc {
+        open_builtins(&folders);
+    }
     let part = |name: &&str| {
         let Some(file) = folders.iter().map(|folder| folder.join(name)).find(|file| file.exists()) else {
             return Err(Fault::Incomplete((*name).to_string()));
@@ -138,6 +141,15 @@ fn open_parts(kind: LibraryKind, library: &Path) -> Result<Vec<Handle>, Fault> {
         open(&file, RTLD_NOW | RTLD_GLOBAL).map_err(|why| Fault::DoesNotLoad(format!("{name}: {why}")))
     };
     kind.parts().iter().map(part).collect()
+}
+
+/// Opens what NVRTC asks for by name when it compiles, for good: cuDNN compiles with the same NVRTC, and would do
+/// without the engines that need it. One that does not open is none that this NVRTC asks for.
+fn open_builtins(folders: &[&Path]) {
+    let files = folders.iter().flat_map(fs::read_dir).flatten().flatten();
+    for file in files.filter(|file| file.file_name().to_string_lossy().starts_with("libnvrtc-builtins.so")) {
+        let _ = open(&file.path(), RTLD_NOW | RTLD_GLOBAL).map(std::mem::forget);
+    }
 }
 
 /// Whether a library of this major version works: of cuDNN its own, of the others that of CUDA.
@@ -176,6 +188,11 @@ fn agrees(kind: LibraryKind, version: Version, cuda: Version, needs: Needs) -> R
         (LibraryKind::Cublas, Some(lt)) if lt != version => {
             Err(Fault::WrongVersion { expected: format!("{lt}, as of cuBLASLt"), found })
         }
+        // Otherwise it finds neither that cuBLASLt nor that NVRTC, and does without the engines that need them.
+        (LibraryKind::Cudnn, Some(lt)) if lt.major != cuda.major => Err(Fault::WrongVersion {
+            expected: format!("one for CUDA {}, as cuBLASLt is", lt.major),
+            found: format!("one for CUDA {}", cuda.major),
+        }),
         (LibraryKind::Cudnn, _) => runs_on(cuda.major, needs.driver),
         _ => Ok(()),
     }

@@ -96,6 +96,7 @@ pub(super) const CUDNN: &[&str] = &[
     "cudnnSetStream",
     "cudnnGetCudartVersion",
     "cudnnGetErrorString",
+    "cudnnGetLastErrorString",
     "cudnnGetProperty",
     // Loads a part and compares its version; without a device.
     "cudnnCnnVersionCheck",

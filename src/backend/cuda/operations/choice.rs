@@ -22,7 +22,7 @@ impl Candidates {
     ///
     /// # Errors
     ///
-    /// The device is lost or has no memory left, so that no other candidate is worth trying.
+    /// The device is lost, so that no other candidate is worth trying.
     pub(super) fn offer(&mut self, candidate: Result<Box<dyn Operation>, Failure>) -> Result<(), Failure> {
         self.offer_all(candidate.map(|candidate| vec![candidate]))
     }
@@ -38,9 +38,7 @@ impl Candidates {
     ) -> Result<(), Failure> {
         match candidates {
             Ok(candidates) => self.found.extend(candidates),
-            Err(failure) if matches!(failure.severity, Severity::Lost | Severity::OutOfMemory) => {
-                return Err(failure);
-            }
+            Err(failure) if failure.severity == Severity::Lost => return Err(failure),
             Err(failure) => self.refusal = Some(failure),
         }
         Ok(())

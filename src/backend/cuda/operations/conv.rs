@@ -25,6 +25,9 @@ use super::tools::Tools;
 /// measurement, and the first ten have the fastest in nearly every case: frameworks stop there as well.
 const MOST_ENGINES: usize = 10;
 
+/// With fewer proposals by the heuristic the engines that work in most cases are asked for as well.
+const ENOUGH_ENGINES: usize = 3;
+
 pub(super) fn candidates(tools: &Tools, job: &Job<'_>, conv: &Conv) -> Result<Candidates, Failure> {
     let mut candidates = Candidates::default();
     candidates.extend(by_cudnn(tools, job, conv, &job.inputs[0])?);
@@ -137,7 +140,7 @@ impl Seen<'_> {
                 let made = engines.into_iter().map(|engine| self.by_engine(engine, None, job.precision));
                 made.map(|operation| self.with_bias(tools, job, operation)).collect::<Vec<_>>()
             });
-            let enough = found.as_ref().is_ok_and(|found| !found.is_empty());
+            let enough = found.as_ref().is_ok_and(|found| found.len() >= ENOUGH_ENGINES);
             candidates.offer_all(found)?;
             if enough {
                 break;
@@ -172,7 +175,10 @@ impl Seen<'_> {
         let made = Convolution::new(&tools.cudnn, self.conv, self.x, self.y, job.layout, job.precision);
         let asked = Math::of(job.precision);
         let proposals = made.and_then(|convolution| {
-            let proposals = convolution.proposals(asked)?;
+            let mut proposals = Vec::new();
+            for &math in Math::asked(job.precision) {
+                proposals.extend(convolution.proposals(math)?);
+            }
             Ok((Rc::new(convolution), proposals))
         });
         let (convolution, proposals) = match proposals {
@@ -184,7 +190,9 @@ impl Seen<'_> {
         };
         for (number, &(algorithm, math)) in proposals.iter().enumerate() {
             // Without tensor cores two proposals may come to the same.
-            if !algorithm.keeps(job.precision) || proposals[..number].contains(&(algorithm, math)) {
+            if !algorithm.keeps(job.precision, self.conv.kernel)
+                || proposals[..number].contains(&(algorithm, math))
+            {
                 continue;
             }
             let workspace = match convolution.workspace(algorithm, math) {

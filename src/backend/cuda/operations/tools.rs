@@ -9,9 +9,9 @@ use crate::backend::cuda::failure::Failure;
 
 use super::own::Kernels;
 
-/// Scratch memory that one operation may ask for, at most: more is never worth it, and of less than a quarter of what is
-/// free the rest is needed for tensors.
-const MOST_WORKSPACE: u64 = 1 << 30;
+/// Scratch memory that one operation may ask for, at most, and never more than a quarter of what is free. Engines that
+/// bring both tensors of a large layer into another order ask for as much as the tensors take.
+const MOST_WORKSPACE: u64 = 16 << 30;
 
 /// What a user may choose about operations.
 #[derive(Debug, Clone, Default)]

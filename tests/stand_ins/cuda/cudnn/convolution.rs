@@ -363,7 +363,10 @@ extern "C" fn cudnnConvolutionBiasActivationForward(
         )?;
         let with = (z.clone(), bias.clone(), factors, activation);
         let work = problem.work(algorithm, convolution, with, move |memory, values| {
-            let (z, bias) = (z.read(memory)?, bias.read_stretched(memory, &to.dims)?);
+            // "Scaling Parameters", which the manual of alpha2 refers to: what has the factor 0 is not read and may hold
+            // NaN.
+            let z = if factors.beta == 0.0 { vec![0.0; values.len()] } else { z.read(memory)? };
+            let bias = bias.read_stretched(memory, &to.dims)?;
             let relu = activation.mode == 1;
             let sums = values.iter().zip(z.iter().zip(&bias)).map(|(value, (z, bias))| {
                 let sum = factors.alpha * value + factors.beta * z + bias;

@@ -176,6 +176,15 @@ extern "C" fn cudnnGetErrorString(code: u32) -> *const c_char {
     text.as_ptr()
 }
 
+/// It has no more to say than the status.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cudnnGetLastErrorString(text: *mut c_char, size: usize) {
+    if size > 0 && !text.is_null() {
+        // SAFETY: cudnn_graph Library: a place for `size` bytes.
+        unsafe { text.write(0) };
+    }
+}
+
 /// Whether two tensors have the same shape.
 fn same_dims(a: &View, b: &View) -> bool {
     a.dims == b.dims

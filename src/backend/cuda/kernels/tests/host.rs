@@ -71,7 +71,7 @@ pub(super) struct Build {
 }
 
 /// Where objects are kept from one run to the next: beside the test program, so in cargo's folder.
-fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     let program = env::current_exe().unwrap();
     program.parent().unwrap_or(Path::new(".")).join("cuda_shim")
 }

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -14,6 +16,7 @@ use crate::plan::Precision;
 use super::super::compile::{Target, build, name};
 use super::super::{Code, CompileError, Family, compile, source};
 use super::cuda_shim::kernel_names;
+use super::host;
 
 /// Names the folder of the NVRTC for [`compile_all`].
 const FOLDER: &str = "LAYERJOULE_TEST_NVRTC";
@@ -42,6 +45,10 @@ fn compiled_by(name: &str, capabilities: &[&str]) -> Option<String> {
         println!("skipped: {why}");
         return None;
     }
+    let known = remembered(name, capabilities);
+    if let Ok(printed) = fs::read_to_string(&known) {
+        return Some(printed);
+    }
     let mut command = Command::new(env::current_exe().unwrap());
     let test = "backend::cuda::kernels::tests::nvrtc::compile_all";
     command.args(["--exact", test, "--ignored", "--nocapture"]).env(FOLDER, folder);
@@ -49,7 +56,20 @@ fn compiled_by(name: &str, capabilities: &[&str]) -> Option<String> {
     let output = command.output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+    fs::create_dir_all(known.parent().unwrap()).unwrap();
+    fs::write(known, &printed).unwrap();
     Some(printed)
+}
+
+/// Where it is written what came of compiling these very texts by this very code, which takes a minute: beside the test
+/// program, so in cargo's folder. Only success is written down.
+fn remembered(name: &str, capabilities: &[&str]) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    (name, capabilities, include_str!("nvrtc.rs"), include_str!("../compile.rs")).hash(&mut hasher);
+    for family in Family::ALL {
+        stored(family).iter().for_each(|&precision| source(family, precision).hash(&mut hasher));
+    }
+    host::folder().join(format!("nvrtc-{:016x}.txt", hasher.finish()))
 }
 
 /// How each device's code came out, from the line that [`compile_all`] prints for it.
