@@ -174,7 +174,8 @@ pub fn record(
     Recording { trace, error }
 }
 
-/// Measures a window; one in which the meter lost energy, or the device had nothing to do, is measured again, and `lost` says why.
+/// Measures a window; one in which the meter lost energy, or the device had nothing to do, is measured again, and `lost`
+/// says why.
 fn measure(
     rig: &mut Rig<'_>,
     load: Load,
