@@ -39,7 +39,7 @@ const AHEAD: f64 = 0.25;
 /// How much of a window a device that queues may have nothing to do: what it draws then is booked as work. A moment is
 /// allowed in the shortest windows too, which only compare two ways of reading.
 const IDLE: f64 = 2e-3;
-const MOMENT: Seconds = Seconds::new(1e-3);
+const SHORT_IDLE: Seconds = Seconds::new(1e-3);
 
 /// What runs in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,7 +204,7 @@ impl<'a> Rig<'a> {
         };
         queue.drain(self.executor, self.clock, self.stop)?;
         let idle = queue.idle(start, end);
-        if idle > longer((end - start) * IDLE, MOMENT) {
+        if idle > longer((end - start) * IDLE, SHORT_IDLE) {
             return Err(RecordError::HeldUp { idle });
         }
         // Executions are spread evenly over their burst: they are equal work, and in 20 ms no clock changes by so much

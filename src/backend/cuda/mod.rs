@@ -17,7 +17,6 @@ mod kernels;
 pub mod libraries;
 mod marks;
 mod numbers;
-#[allow(dead_code)] // The executor comes on top.
 mod nvtx;
 mod operation;
 mod operations;
