@@ -8,7 +8,7 @@ use assert_cmd::assert::Assert;
 use layerjoule::calibration::ReadingFacts;
 use layerjoule::meter::MeterChoice;
 use layerjoule::profile::{CalibrationOptions, DeviceChoice, calibrate as calibrate_device};
-use layerjoule::sim::{DeviceParameters, Fault, PRESETS, SensorKind, SensorParameters};
+use layerjoule::sim::{DeviceParameters, Fault, SensorKind, SensorParameters};
 use layerjoule::stats::Estimate;
 use layerjoule::trace::Coverage;
 use layerjoule::units::Seconds;
@@ -255,11 +255,12 @@ fn beside_truth(facts: &ReadingFacts, sensor: &SensorParameters) -> Vec<Compared
 
 #[test]
 fn the_sensors_of_simulated_devices_are_found_as_they_are() {
-    let presets = PRESETS.iter().map(|name| (name.to_string(), DeviceParameters::preset(name).unwrap()));
-    let random = (1..=5).map(|seed| (format!("random {seed}"), DeviceParameters::random(seed)));
+    // A part-time board, and a random one that looks all the time.
+    let devices =
+        [("a100", DeviceParameters::preset("a100").unwrap()), ("random 1", DeviceParameters::random(1))];
     let (mut all, mut sensors) = (Vec::new(), 0);
-    for (name, device) in presets.chain(random) {
-        let found = self_tested(&name, device.clone());
+    for (name, device) in devices {
+        let found = self_tested(name, device.clone());
         for sensor in &device.sensor {
             let facts = found.iter().find(|facts| facts.id == sensor.id);
             let Some(facts) = facts else {

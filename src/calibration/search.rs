@@ -12,7 +12,7 @@ const DRAWS: usize = 200;
 /// Windows and delays whose misfit exceeds the least by no more than this factor explain the readings as well.
 const AS_GOOD: f64 = 1.10;
 /// What errs more than this factor is the best of no resampling, and is not looked at again.
-const HOPELESS: f64 = 2.0;
+const HOPELESS: f64 = 1.3;
 
 /// Windows and delays tried, as whole numbers of steps.
 #[derive(Debug, Clone)]
