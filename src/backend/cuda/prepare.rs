@@ -139,7 +139,8 @@ fn steps(
     images: Vec<Vec<Vec<u8>>>,
 ) -> Result<(Vec<Memory>, Vec<PreparedStep>), Failure> {
     let (mut memories, mut steps) = (Vec::new(), Vec::with_capacity(plan.steps.len()));
-    for ((step, job), images) in plan.steps.iter().zip(jobs).zip(images) {
+    let methods = method_of_step(plan, jobs);
+    for (method, ((step, job), images)) in methods.into_iter().zip(plan.steps.iter().zip(jobs).zip(images)) {
         let mut parameters = Vec::with_capacity(images.len());
         for image in images {
             let memory = Memory::holding(stream.gpu(), stream, &image)?;
@@ -149,7 +150,7 @@ fn steps(
         let slot = |(&buffer, form): (&usize, &TensorForm)| Slot { buffer, bytes: form.bytes() };
         steps.push(PreparedStep {
             name: job.layer.name.clone(),
-            method: step.signature,
+            method,
             inputs: step.inputs.iter().zip(&job.inputs).map(slot).collect(),
             parameters,
             output: Slot { buffer: step.output, bytes: job.output.bytes() },
@@ -159,7 +160,24 @@ fn steps(
     Ok((memories, steps))
 }
 
-/// The fastest operation of each signature, measured at its first step on what the steps before it left.
+/// Which steps are computed in the same way: those of a signature whose tensors also lie in the same order, which
+/// differs where one reads a tensor that was flattened and the other does not.
+fn method_of_step(plan: &Plan, jobs: &[Job<'_>]) -> Vec<usize> {
+    let mut kinds: Vec<(usize, &[TensorForm], &TensorForm)> = Vec::new();
+    plan.steps
+        .iter()
+        .zip(jobs)
+        .map(|(step, job)| {
+            let kind = (step.signature, job.inputs.as_slice(), &job.output);
+            kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
+                kinds.push(kind);
+                kinds.len() - 1
+            })
+        })
+        .collect()
+}
+
+/// The fastest operation of each method, measured at its first step on what the steps before it left.
 fn methods(
     tools: &Tools,
     plan: &Plan,
@@ -173,25 +191,25 @@ fn methods(
     let most_scratch = gpu.memory().map_err(on)?.0 / SHARE_OF_SCRATCH;
     let most_scratch = usize::try_from(most_scratch).unwrap_or(usize::MAX);
     let mut search = Search::new(gpu, stream, most_scratch).map_err(on)?;
-    let mut methods: Vec<Option<Method>> = plan.signatures.iter().map(|_| None).collect();
-    for (step, job) in steps.iter().zip(jobs) {
+    // Steps come in the order of their methods' first use.
+    let mut methods: Vec<Method> = Vec::new();
+    for ((step, job), signature) in steps.iter().zip(jobs).zip(plan.steps.iter().map(|step| step.signature)) {
         let inputs: Vec<u64> = step.inputs.iter().map(|slot| buffers[slot.buffer].address()).collect();
         let parameters: Vec<u64> = step.parameters.iter().map(|(address, _)| *address).collect();
         let output = buffers[step.output.buffer].address();
         let places = Places { inputs: &inputs, parameters: &parameters, output, workspace: 0 };
-        if methods[step.method].is_none() {
-            let known = known.get(&plan.signatures[step.method].text).map(String::as_str);
+        if step.method == methods.len() {
+            let known = known.get(&plan.signatures[signature].text).map(String::as_str);
             let choice = search.fastest(candidates(tools, job)?, known, places);
             let Choice { operation, each, kernels, nodes } =
                 choice.map_err(|failure| unsupported(failure, job, gpu.name()))?;
-            methods[step.method] = Some(Method { operation, each, kernels, nodes });
+            methods.push(Method { operation, each, kernels, nodes });
         }
-        let Some(method) = &methods[step.method] else { continue };
         let places = Places { workspace: search.scratch(), ..places };
-        method.operation.queue(stream, &places).map_err(on)?;
+        methods[step.method].operation.queue(stream, &places).map_err(on)?;
     }
     stream.sync().map_err(on)?;
-    Ok(methods.into_iter().flatten().collect())
+    Ok(methods)
 }
 
 /// A failure of everything that could compute a layer.
