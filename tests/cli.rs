@@ -454,13 +454,13 @@ fn wrong_input_is_named_with_what_was_expected() {
         (
             network.clone(),
             vec!["--device", "cpu:7"],
-            vec!["--device: expected auto, cpu, sim:FILE or sim:MODEL with one of"],
+            vec!["--device: expected auto, cpu, cuda, cuda:N, sim:FILE or sim:MODEL with one of"],
         ),
         (network.clone(), vec!["--meter", "wattmeter"], vec!["meter \"wattmeter\"", "modelled"]),
         (
             network.clone(),
             vec!["--device", "tpu"],
-            vec!["--device: expected auto, cpu, sim:FILE or sim:MODEL with one of"],
+            vec!["--device: expected auto, cpu, cuda, cuda:N, sim:FILE or sim:MODEL with one of"],
         ),
         (network.clone(), vec!["--window", "0s"], vec!["more than zero"]),
         (network, vec!["--window", "1000000000y"], vec!["--window"]),
