@@ -290,7 +290,7 @@ fn cuda(
     }
     let cuda = libraries
         .require()
-        .with_context(|| format!("--device {text}: the libraries of CUDA cannot be used"))?;
+        .with_context(|| format!("--device {text}: the libraries of CUDA cannot be used; use --device cpu or --device sim:h200"))?;
     Ok(DeviceChoice::Cuda { ordinal, cuda })
 }
 
