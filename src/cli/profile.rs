@@ -288,9 +288,11 @@ fn cuda(
     if threads.is_some() {
         return Err(WrongInput("--threads: a GPU has none; leave it out".to_string()).into());
     }
-    let cuda = libraries
-        .require()
-        .with_context(|| format!("--device {text}: the libraries of CUDA cannot be used; use --device cpu or --device sim:h200"))?;
+    let cuda = libraries.require().with_context(|| {
+        format!(
+            "--device {text}: the libraries of CUDA cannot be used; use --device cpu or --device sim:h200"
+        )
+    })?;
     Ok(DeviceChoice::Cuda { ordinal, cuda })
 }
 
