@@ -478,6 +478,20 @@ const fn severity(code: u32) -> Severity {
     }
 }
 
+/// Makes every descriptor of a product, none of which needs a GPU.
+#[cfg(test)]
+pub(super) fn descriptors_of(precision: Precision) -> Result<(), Failure> {
+    for bias in [false, true] {
+        let product = Product { rows: 4, features: 24, outputs: 16, precision, bias };
+        Description::new(&product)?;
+        for shape in product.shapes() {
+            Matrix::new(shape, data_type(precision))?;
+        }
+        Preferences::new(1 << 20, product.reductions())?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

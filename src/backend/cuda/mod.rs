@@ -22,6 +22,8 @@ mod operation;
 mod operations;
 mod parameters;
 mod prepare;
+#[cfg(test)]
+mod real_libraries;
 mod rotation;
 mod search;
 mod tensor;

@@ -118,6 +118,36 @@ impl ConvolutionGraph {
     }
 }
 
+/// Makes and finalises the tensors and operations of a convolution, with and without its bias; only a graph of them
+/// needs a handle, and so a GPU.
+#[cfg(test)]
+pub(super) fn descriptors_of(
+    conv: &Conv,
+    channels: usize,
+    layout: Layout,
+    precision: Precision,
+) -> Result<(), Failure> {
+    let stored = data_type(precision);
+    let reach = |axis: usize, size: usize| {
+        let taps = conv.dilation[axis] * (conv.kernel[axis] - 1) + 1;
+        (size + conv.padding[axis] + conv.padding[axis + 2] - taps) / conv.stride[axis] + 1
+    };
+    let (height, width) = (9, 7);
+    let x = View::packed([2, channels, height, width], layout);
+    let y = View::packed([2, conv.out_channels, reach(0, height), reach(1, width)], layout);
+    let filters =
+        View::packed([conv.out_channels, channels / conv.groups, conv.kernel[0], conv.kernel[1]], layout);
+    let [x, filters, result] =
+        [(X, x), (FILTER, filters), (Y, y)].map(|(id, view)| tensor(id, &view, stored, false));
+    let (x, filters, result) = (x?, filters?, result?);
+    convolution(conv, &x, &filters, &result)?;
+    let between = tensor(BETWEEN, &y, DataType::CUDNN_DATA_FLOAT, true)?;
+    let bias = tensor(BIAS, &View::packed([1, conv.out_channels, 1, 1], layout), stored, false)?;
+    convolution(conv, &x, &filters, &between)?;
+    sum(&between, &bias, &result)?;
+    Ok(())
+}
+
 /// The tensors of a graph in the order of their addresses: [`super::Sources`].
 fn ids(fused: bool) -> Vec<i64> {
     if fused { vec![X, FILTER, Y, BIAS] } else { vec![X, FILTER, Y] }
