@@ -184,6 +184,8 @@ fn a_damaged_or_missing_recording_is_wrong_input() {
     let dir = tempfile::tempdir().unwrap();
     assert!(stderr(&calibrate(dir.path()).code(2)).contains("expected a recording"));
     assert!(stderr(&calibrate(&dir.path().join("nowhere")).code(2)).contains("nowhere"));
+    // Neither a folder nor a log.
+    assert!(stderr(&calibrate(Path::new("/dev/null")).code(2)).contains("/dev/null"));
     let folder = with(dir.path(), "meter.csv.gz", "no gzip");
     assert!(stderr(&calibrate(&folder).code(2)).contains("meter.csv.gz"));
 }

@@ -90,6 +90,7 @@ fn of_recorded(error: &RecordedError) -> Exit {
         RecordedError::Io { source, .. } => match source.kind() {
             // The last two are what a damaged gzip stream is.
             ErrorKind::NotFound
+            | ErrorKind::NotADirectory
             | ErrorKind::InvalidData
             | ErrorKind::InvalidInput
             | ErrorKind::UnexpectedEof => Exit::Input,

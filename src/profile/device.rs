@@ -263,7 +263,7 @@ impl Probe for SimProbe {
 struct GpuProbe {
     host: SystemProbe,
     watch: Option<GpuWatch>,
-    /// Processes of others that computed on it at the beginning.
+    /// Processes of others that computed on it at the beginning, or at the end if they were more.
     others: Option<usize>,
 }
 
@@ -311,10 +311,8 @@ impl Probe for GpuProbe {
     fn finish(&mut self, begin: &Environment, earlier: Option<&Environment>) -> Environment {
         self.look(false);
         let now = self.watch.as_ref().and_then(|watch| others(watch.gpu()));
-        self.others = match (self.others, now) {
-            (Some(then), Some(now)) => Some(then.max(now)),
-            (then, now) => then.or(now),
-        };
+        // A number is more than none.
+        self.others = self.others.max(now);
         let mut end = self.host.finish(begin, None);
         self.of_gpu(&mut end);
         if let Some(earlier) = earlier {

@@ -121,10 +121,7 @@ pub fn merge_environments(environment: &mut Environment, earlier: &Environment) 
         (Some(a), Some(b)) => Some(a.max(b)),
         (a, b) => a.or(b),
     };
-    environment.device_processes = match (environment.device_processes, earlier.device_processes) {
-        (Some(a), Some(b)) => Some(a.max(b)),
-        (a, b) => a.or(b),
-    };
+    environment.device_processes = environment.device_processes.max(earlier.device_processes);
     environment.temperature_c = match (environment.temperature_c, earlier.temperature_c) {
         (Some([low, high]), Some([l, h])) => Some([low.min(l), high.max(h)]),
         (a, b) => a.or(b),

@@ -248,8 +248,7 @@ fn notes(report: &RunReport, spots: &[Spot<'_>], left_out: LeftOut) -> Vec<Strin
                 .to_string(),
         );
         notes.push(
-            "FLOP: 2 x multiply-accumulates plus element-wise operations; bytes: least f32 traffic."
-                .to_string(),
+            "FLOP: 2 x multiply-accumulates plus element-wise operations; bytes: least traffic.".to_string(),
         );
         notes.push(format!("Named: up to {MAX_LABELS} points of the highest energy, where there is room; #n: position in the order of execution."));
     }

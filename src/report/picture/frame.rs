@@ -182,7 +182,9 @@ fn device_text(report: &RunReport) -> String {
     let d = &report.device;
     let name = SUBTITLE.shorten(&d.name, LONGEST_NAME);
     let engine = SUBTITLE.shorten(&d.engine, LONGEST_NAME);
+    // Only the CPU's engine has threads.
     let threads = match d.threads {
+        _ if d.kind != "cpu" => String::new(),
         0 => String::new(),
         1 => ", 1 thread".to_string(),
         n => format!(", {n} threads"),
