@@ -314,13 +314,18 @@ fn write_count<S: Serializer>(count: &f64, serializer: S) -> Result<S::Ok, S::Er
     }
 }
 
-/// A count, whole or not: no less than nothing, and finite.
+/// Least part of an execution that a window may hold. A window ends after whole executions or holds several, and the
+/// energy of one that did hardly run is no number.
+const LEAST_COUNT: f64 = 1e-6;
+
+/// A count, whole or not: none, or so much that the energy of a whole execution can be told from it.
 fn read_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let count = f64::deserialize(deserializer)?;
-    if count.is_finite() && count >= 0.0 {
+    if count == 0.0 || count.is_finite() && count >= LEAST_COUNT {
         return Ok(count);
     }
-    Err(D::Error::invalid_value(Unexpected::Float(count), &"a finite number of executions, none below 0"))
+    let expected = "a finite number of executions, 0 or at least 1e-6";
+    Err(D::Error::invalid_value(Unexpected::Float(count), &expected))
 }
 
 impl Span {
@@ -440,6 +445,10 @@ mod tests {
             assert_eq!(written, expected);
             let read: Span = serde_json::from_str(&written).unwrap();
             assert_eq!(read.executions, executions);
+        }
+        for impossible in ["1e-320", "-1"] {
+            let text = serde_json::to_string(&span(7.0)).unwrap().replace(":7,", &format!(":{impossible},"));
+            assert!(serde_json::from_str::<Span>(&text).is_err(), "{impossible}");
         }
         let other = serde_json::to_string(&span(7.0)).unwrap().replace(":7,", ":7.0,");
         assert_eq!(serde_json::from_str::<Span>(&other).unwrap().executions, 7.0);
