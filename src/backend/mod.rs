@@ -17,7 +17,7 @@ use crate::plan::Plan;
 
 pub use cache::CacheUse;
 pub use error::BackendError;
-pub use executor::{Executor, Mark, Task};
+pub use executor::{Executor, Mark, Mix, Task};
 pub use weights::{Tensors, WeightOptions};
 
 /// What runs the network.

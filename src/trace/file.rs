@@ -28,6 +28,8 @@ const LONGEST_TIME: f64 = 2e10;
 const MOST_ENERGY: f64 = 1e18;
 /// Most executions in a window: what versions could count that counted whole ones.
 const MOST_EXECUTIONS: f64 = u64::MAX as f64;
+/// Most rounds: more windows than anyone has time for.
+const MOST_ROUNDS: f64 = 1e9;
 /// Largest error that a meter may state of itself, relative to its reading.
 const MOST_RELATIVE: f64 = 1e3;
 
@@ -310,6 +312,7 @@ fn check_span(trace: &Trace, span: &Span) -> Result<(), String> {
     if works && span.executions <= 0.0 {
         return Err("a window without executions; the trace is damaged".to_string());
     }
+    limited("round", span.round as f64, MOST_ROUNDS)?;
     limited("executions", span.executions, MOST_EXECUTIONS)?;
     limited("edge_s", span.edge_s.value(), LONGEST_TIME)?;
     let signatures = trace.header.signatures.len();

@@ -108,6 +108,10 @@ fn numbers_that_no_recording_holds_are_refused() {
         &["damaged line: column ", "-1", "a finite number of executions, 0 or at least 1e-6"],
     );
     assert_says(
+        &changed(2, "\"round\":0", "\"round\":18446744073709551615"),
+        &["round: expected 0 to 1e9, found 1.8446744073709552e19"],
+    );
+    assert_says(
         &changed(2, "\"executions\":400", "\"executions\":4e19"),
         &["executions: expected 0 to 1.8446744073709552e19, found 4e19"],
     );

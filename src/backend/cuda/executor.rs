@@ -258,6 +258,7 @@ impl CudaExecutor {
         let (unit, graph) = match task {
             Task::Step(step) => self.graph_of_step(step)?,
             Task::Pass => self.graph_of_passes()?,
+            Task::Mix(_) => return Err(Failure::refused("CudaExecutor", "mixes are not there yet")),
         };
         let graph = graph.instantiate()?;
         graph.upload(&self.stream)?;
@@ -304,6 +305,7 @@ impl CudaExecutor {
         let name = match task {
             Task::Step(step) => &self.step(step)?.name,
             Task::Pass => "pass",
+            Task::Mix(mix) => &self.step(mix.last)?.name,
         };
         let launch = || (0..times / ready.unit).try_for_each(|_| ready.graph.launch(&self.stream));
         self.named(name, launch)?;
@@ -311,6 +313,7 @@ impl CudaExecutor {
         (0..times % ready.unit).try_for_each(|_| match task {
             Task::Step(step) => self.queue_own(step),
             Task::Pass => (0..self.steps.len()).try_for_each(|step| self.queue_own(step)),
+            Task::Mix(mix) => mix.steps().try_for_each(|step| self.queue_own(step)),
         })
     }
 }
