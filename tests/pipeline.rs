@@ -389,6 +389,7 @@ fn with_side_counter(period: f64, stops: usize) -> Trace {
             end: at(start + 1.0),
             executions: 100.0,
             edge_s: Seconds::new(1e-6),
+            state: WindowState::default(),
         };
         trace.spans.push(span);
         for seconds in [start, start + 1.0] {

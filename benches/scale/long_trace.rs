@@ -84,7 +84,7 @@ fn windows(mut window: impl FnMut(&Span, &Samples)) {
         energy += watts * (end - start).value();
         let executions = ((end - start).value() * 1e3).round();
         let round = at / kinds.len();
-        window(&Span { kind, round, start, end, executions, edge_s: Seconds::ZERO }, &samples);
+        window(&Span { kind, round, start, end, executions, edge_s: Seconds::ZERO, state: WindowState::default() }, &samples);
     }
 }
 
@@ -152,6 +152,7 @@ fn header() -> Header {
         primary_meter: 0,
         environment: Environment::default(),
         options: RecordOptions {
+            target: None,
             rounds: SAMPLES / PER_WINDOW / (SIGNATURES + 2),
             window_s: seconds,
             window_updates: 0,

@@ -108,7 +108,7 @@ pub(super) fn small_trace() -> Trace {
             }
         }
         let edge_s = Seconds::new(0.001);
-        trace.spans.push(Span { kind, round, start: at(start), end: at(now), executions, edge_s });
+        trace.spans.push(Span { kind, round, start: at(start), end: at(now), executions, edge_s, state: WindowState::default() });
         now += 300_000_000;
     };
     window(SpanKind::WarmUp, 0, 1000, 15.0, 400.0);

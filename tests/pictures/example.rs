@@ -387,6 +387,7 @@ fn trace(
         primary_meter: 0,
         environment: Environment::default(),
         options: RecordOptions {
+            target: None,
             rounds,
             window_s: Seconds::new(0.2),
             window_updates: 20,
@@ -440,7 +441,7 @@ impl Tape {
         let start = Instant::from_nanos(self.nanos);
         self.rest(seconds, watts);
         let end = Instant::from_nanos(self.nanos);
-        self.spans.push(Span { kind, round, start, end, executions: 300.0, edge_s: Seconds::new(1e-4) });
+        self.spans.push(Span { kind, round, start, end, executions: 300.0, edge_s: Seconds::new(1e-4), state: WindowState::default() });
     }
 
     fn rest(&mut self, seconds: f64, watts: f64) {

@@ -285,6 +285,7 @@ pub(crate) fn header(plan: &Plan, period: f64, rounds: usize) -> Header {
         primary_meter: 0,
         environment: Environment::default(),
         options: RecordOptions {
+            target: None,
             rounds,
             window_s: Seconds::new(0.5),
             window_updates: 10,

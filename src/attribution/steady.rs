@@ -1,0 +1,160 @@
+//! Energy of each kind of work in the network's steady state: windows corrected, fillers and the steps before it taken off.
+
+use std::collections::HashMap;
+
+use crate::stats::Uncertain;
+use crate::trace::{Base, SpanKind};
+
+use super::Windows;
+use super::counting::Counting;
+use super::integrate::Reading;
+use super::reference::{Correction, Reference};
+use super::signature::{Beyond, SignatureEnergy, work_energy};
+
+/// What a byte between memory and cache costs, for the bytes by which an excerpt may differ from the network: 12 pJ/bit
+/// (SC25, 10.1145/3712285.3759815), and a third more for the static power of its time.
+const BYTE_J: f64 = 130e-12;
+/// Part by which the clock of a window may differ from the network's; others are left out where there are enough.
+const OFF: f64 = 0.01;
+const FEWEST: usize = 2;
+
+/// The windows of a trace, corrected.
+pub(super) struct Steady<'a> {
+    windows: &'a Windows<'a>,
+    pub(super) reference: Reference,
+    active_idle: Option<Uncertain>,
+    /// Steps that others were mixed with, alone.
+    fillers: HashMap<usize, SignatureEnergy>,
+    /// Signatures and excerpts, as their windows have them.
+    works: HashMap<SpanKind, Corrected>,
+    /// How far windows of equal work differ.
+    pub(super) counting: Counting,
+}
+
+/// A kind of work with the mean of its windows' corrections.
+struct Corrected {
+    work: SignatureEnergy,
+    correction: Correction,
+}
+
+impl<'a> Steady<'a> {
+    pub(super) fn new(windows: &'a Windows<'a>, reference: Reference, active_idle: Option<Uncertain>) -> Self {
+        let mut steady = Self {
+            windows,
+            reference,
+            active_idle,
+            fillers: HashMap::new(),
+            works: HashMap::new(),
+            counting: Counting::default(),
+        };
+        let steps = windows.kinds.keys().filter_map(|kind| match kind {
+            SpanKind::Filler(step) => Some(*step),
+            _ => None,
+        });
+        let fillers: Vec<(usize, SignatureEnergy)> =
+            steps.map(|step| (step, steady.work(SpanKind::Filler(step)))).collect();
+        steady.fillers.extend(fillers);
+        let kinds = windows.kinds.keys().filter(|kind| matches!(kind, SpanKind::Replay(_) | SpanKind::Excerpt(_)));
+        let works: Vec<(SpanKind, Corrected)> = kinds.map(|&kind| (kind, steady.corrected(kind))).collect();
+        if !windows.trace.header.contexts.is_empty() {
+            steady.counting = Counting::of(works.iter().map(|(kind, corrected)| (*kind, &corrected.work)));
+        }
+        steady.works.extend(works);
+        steady
+    }
+
+    /// One execution of a kind of work, as its windows have it.
+    pub(super) fn work(&self, kind: SpanKind) -> SignatureEnergy {
+        let Corrected { work, correction } = self.corrected(kind);
+        let energy = work.energy.map_or(0.0, |energy| energy.value);
+        let beyond = self.beyond(&work, correction.kelvin, energy * correction.clock);
+        work.with(beyond)
+    }
+
+    /// One execution of a signature in the network: its excerpt less what that is without its last step.
+    pub(super) fn signature(&self, signature: usize) -> SignatureEnergy {
+        let kind = SpanKind::Replay(signature);
+        let Some(context) = self.windows.trace.header.contexts.get(signature) else { return self.work(kind) };
+        let Some(whole) = self.works.get(&kind) else { return self.work(kind) };
+        let moved = |of: &Corrected| of.work.energy.map_or(0.0, |energy| energy.value) * of.correction.clock;
+        let base_kind = context.base.map(|base| match base {
+            Base::Replay(other) => SpanKind::Replay(other),
+            Base::Excerpt(excerpt) => SpanKind::Excerpt(excerpt),
+        });
+        let base = base_kind.and_then(|kind| self.works.get(&kind));
+        let (moved, work) = match (base_kind, base) {
+            (Some(_), Some(base)) => {
+                (moved(whole) - moved(base), whole.work.without(&base.work, self.active_idle))
+            }
+            // Nothing to take off yet: no number.
+            (Some(_), None) => (0.0, work_energy(&[], self.active_idle)),
+            (None, _) => (moved(whole), whole.work.clone()),
+        };
+        let work = self.counted(work, [Some(kind), base_kind]);
+        let filler = base.map_or(0.0, |base| base.work.beyond.filler).hypot(whole.work.beyond.filler);
+        let cache = context.error_bytes * BYTE_J / 3.0_f64.sqrt();
+        let beyond = self.beyond(&work, whole.correction.kelvin, moved);
+        work.with(Beyond { cache, filler, ..beyond })
+    }
+
+    /// With the scatter that all kinds of work tell together in place of its own.
+    fn counted(&self, work: SignatureEnergy, kinds: [Option<SpanKind>; 2]) -> SignatureEnergy {
+        let n = work.rounds.len() as f64;
+        let of = |kind: SpanKind| {
+            let (variance, dof) = self.counting.with_dof(kind);
+            Uncertain { value: 0.0, std_error: (variance / n).sqrt(), dof }
+        };
+        let scatter = Uncertain::sum(kinds.into_iter().flatten().map(of)).widened(work.alignment);
+        let counted = |own: Option<Uncertain>| own.map(|own| Uncertain { value: own.value, ..scatter });
+        SignatureEnergy {
+            energy: counted(work.energy),
+            dynamic_alone: counted(work.dynamic_alone),
+            dynamic: work.dynamic.zip(work.time).map(|(dynamic, time)| {
+                let idle = self.active_idle.unwrap_or(Uncertain::exact(0.0)).times(time.value);
+                scatter.plus(Uncertain { value: dynamic.value, ..idle })
+            }),
+            ..work
+        }
+    }
+
+    fn beyond(&self, work: &SignatureEnergy, kelvin: f64, moved: f64) -> Beyond {
+        let energy = work.energy.map_or(0.0, |energy| energy.value);
+        Beyond {
+            temperature: self.reference.temperature_error(work.time.map_or(0.0, |time| time.value), kelvin),
+            clock: self.reference.clock_error(energy, moved),
+            ..work.beyond
+        }
+    }
+
+    /// The windows of a kind of work, each as it would have been in the steady state.
+    fn corrected(&self, kind: SpanKind) -> Corrected {
+        let idle = self.active_idle.map_or(0.0, |idle| idle.value);
+        let mut readings = Vec::new();
+        for (span, reading) in self.windows.spans_of(kind) {
+            let (mut reading, correction) = self.reference.correct(span, reading, idle);
+            let mut filler = 0.0;
+            if let Some(run) = span.state.filler {
+                let other = self.fillers.get(&run.step);
+                let Some((energy, time)) = other.and_then(|other| other.energy.zip(other.time)) else { continue };
+                reading.energy -= run.executions * energy.value;
+                reading.time -= run.executions * time.value;
+                filler = run.executions * energy.std_error / reading.executions.max(f64::MIN_POSITIVE);
+            }
+            // Of what a window's filler leaves, nothing may be left by chance.
+            if reading.time > 0.0 {
+                readings.push((reading, correction, filler));
+            }
+        }
+        if readings.iter().filter(|(_, correction, _)| correction.clock.abs() <= OFF).count() >= FEWEST {
+            readings.retain(|(_, correction, _)| correction.clock.abs() <= OFF);
+        }
+        let n = readings.len().max(1) as f64;
+        let mean = |of: &dyn Fn(&(Reading, Correction, f64)) -> f64| readings.iter().map(of).sum::<f64>() / n;
+        let correction = Correction { kelvin: mean(&|r| r.1.kelvin), clock: mean(&|r| r.1.clock) };
+        let filler = mean(&|r| r.2);
+        let readings: Vec<Reading> = readings.into_iter().map(|(reading, ..)| reading).collect();
+        let mut work = work_energy(&readings, self.active_idle);
+        work.beyond.filler = filler;
+        Corrected { work, correction }
+    }
+}

@@ -1,0 +1,234 @@
+//! Windows at the clock of the network.
+//!
+//! A layer that is repeated alone may draw more than the power limit allows, and is slowed down as it is not within the
+//! network; or the network is slowed down, and a light layer alone is not. Where a limit acts, the clock is that at which
+//! the mean power is the limit. So heavy work is repeated with rests between, and light work with heavy work between, in such
+//! a ratio that the mean power at the network's clock is the limit:
+//!
+//! ```text
+//! (1 - r) P + r P_idle = limit          (1 - x) P + x P_filler = limit
+//! ```
+
+use std::collections::HashMap;
+
+use crate::run::Mixing;
+use crate::trace::{Span, SpanKind, Trace};
+
+/// Part of the clock that a window may be off.
+const TOLERATED: f64 = 0.004;
+/// How power goes with the clock, for the first guess: with the clock and the square of the voltage, less what is static.
+const POWER_BY_CLOCK: f64 = 1.8;
+/// How much more than the limit a filler must draw.
+const HEAVY: f64 = 1.08;
+/// Bounds of the parts for rests and fillers: what is left for the work must be seen.
+const MOST: f64 = 0.75;
+const LEAST: f64 = 0.01;
+/// Length of a mix, in seconds, that the power limit does not follow, if its steps allow that.
+const MIX: f64 = 0.003;
+
+/// A window as a load. Power in watts, times in seconds, clock in megahertz.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Load {
+    watts: f64,
+    /// While it did not rest.
+    time: f64,
+    rest: f64,
+    energy: f64,
+    executions: f64,
+    filler_executions: f64,
+    megahertz: Option<f64>,
+    limited: bool,
+}
+
+impl Load {
+    pub(super) fn of(span: &Span, energy: f64) -> Self {
+        let (whole, rest) = (span.length().value(), span.state.rest_s.value());
+        Self {
+            watts: energy / whole,
+            time: whole - rest,
+            rest,
+            energy,
+            executions: span.executions,
+            filler_executions: span.state.filler.map_or(0.0, |filler| filler.executions),
+            megahertz: span.state.megahertz,
+            limited: span.state.limited,
+        }
+    }
+}
+
+/// Work without what it was mixed with, at the network's clock.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Own {
+    watts: f64,
+    /// Of one execution.
+    time: f64,
+    megahertz: f64,
+}
+
+/// What is known of clocks and powers, and how each kind of work is mixed.
+#[derive(Debug, Default)]
+pub(super) struct Clocks {
+    network: Option<f64>,
+    limit_w: Option<f64>,
+    idle_w: Option<f64>,
+    own: HashMap<SpanKind, Own>,
+    mixings: HashMap<SpanKind, Mixing>,
+    filler: Option<usize>,
+}
+
+impl Clocks {
+    /// How a kind of work is mixed, as far as is known.
+    pub(super) fn mixing(&self, kind: SpanKind) -> Mixing {
+        self.mixings.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// The windows of the filler.
+    pub(super) fn filler(&self) -> Option<SpanKind> {
+        self.filler.map(SpanKind::Filler)
+    }
+
+    /// Takes note of a window; a better mixing where its clock was not the network's.
+    pub(super) fn note(&mut self, kind: SpanKind, load: Load) -> Option<Mixing> {
+        match kind {
+            SpanKind::ActiveIdle => self.idle_w = Some(load.watts),
+            SpanKind::Pass => {
+                self.network = load.megahertz;
+                self.note_limit(&load);
+            }
+            SpanKind::Replay(_) | SpanKind::Excerpt(_) | SpanKind::Filler(_) => return self.judge(kind, &load),
+            _ => {}
+        }
+        None
+    }
+
+    fn note_limit(&mut self, load: &Load) {
+        if load.limited {
+            let known = self.limit_w.unwrap_or(load.watts);
+            self.limit_w = Some(known.max(load.watts));
+        }
+    }
+
+    fn judge(&mut self, kind: SpanKind, load: &Load) -> Option<Mixing> {
+        self.note_limit(load);
+        let (network, megahertz) = (self.network?, load.megahertz?);
+        let own = self.own_of(load, megahertz, network)?;
+        self.own.insert(kind, own);
+        if (megahertz / network - 1.0).abs() <= TOLERATED {
+            return None;
+        }
+        let before = self.mixing(kind);
+        let mixing = self.mix(kind, own, network)?;
+        self.mixings.insert(kind, mixing);
+        (mixing != before).then_some(mixing)
+    }
+
+    /// The work of a window alone, at the clock of the network.
+    fn own_of(&self, load: &Load, megahertz: f64, network: f64) -> Option<Own> {
+        let mut energy = load.energy - self.idle_w.unwrap_or(0.0) * load.rest;
+        let mut time = load.time;
+        if load.filler_executions > 0.0 {
+            let filler = self.own.get(&self.filler()?)?;
+            time -= load.filler_executions * filler.time;
+            energy -= load.filler_executions * filler.time * filler.watts * (megahertz / network).powf(POWER_BY_CLOCK);
+        }
+        let watts = energy / time * (network / megahertz).powf(POWER_BY_CLOCK);
+        (time > 0.0 && watts > 0.0).then(|| Own { watts, time: time / load.executions, megahertz })
+    }
+
+    /// Rests for work above the limit, the filler for work below it.
+    fn mix(&self, kind: SpanKind, own: Own, network: f64) -> Option<Mixing> {
+        let limit = self.limit_w?;
+        let before = self.mixing(kind);
+        if own.watts > limit {
+            let rest = (own.watts - limit) / (own.watts - self.idle_w?);
+            let rest = if rest < LEAST { 0.0 } else { rest.min(MOST) };
+            return Some(Mixing { rest_permille: (rest * 1000.0).round() as u32, ..Mixing::default() });
+        }
+        if before.rest_permille > 0 && own.megahertz > network {
+            // Less of a rest; none where it is hardly needed.
+            let rest = before.rest_permille * 3 / 4;
+            return Some(Mixing { rest_permille: if rest < 10 { 0 } else { rest }, ..Mixing::default() });
+        }
+        let step = self.filler?;
+        if kind == SpanKind::Filler(step) {
+            return None;
+        }
+        let filler = self.own.get(&SpanKind::Filler(step))?;
+        let part = ((limit - own.watts) / (filler.watts - own.watts)).clamp(0.0, MOST);
+        if part < LEAST {
+            return Some(Mixing::default());
+        }
+        let (times, fillers) = ratio(part, own.time, filler.time);
+        Some(Mixing { times, filler: Some((step, fillers)), rest_permille: 0 })
+    }
+
+    /// Chooses the step that others are mixed with, if any kind of work ran at a higher clock than the network: the single
+    /// step that draws most. Gives the kinds that need it.
+    pub(super) fn choose_filler(&mut self, trace: &Trace) -> Vec<SpanKind> {
+        let (Some(network), Some(limit)) = (self.network, self.limit_w) else { return Vec::new() };
+        let is_light = |own: &Own| own.megahertz > network * (1.0 + TOLERATED) && own.watts < limit;
+        let mut light: Vec<SpanKind> = self.own.iter().filter(|(_, own)| is_light(own)).map(|(kind, _)| *kind).collect();
+        light.sort_unstable();
+        let single = |kind: &SpanKind| match *kind {
+            SpanKind::Replay(signature) => {
+                let excerpt = trace.header.contexts.get(signature)?.excerpt;
+                (excerpt.first == excerpt.last && excerpt.fresh).then_some(excerpt.last)
+            }
+            SpanKind::Excerpt(excerpt) => {
+                let excerpt = trace.header.excerpts.get(excerpt)?;
+                (excerpt.first == excerpt.last && excerpt.fresh).then_some(excerpt.last)
+            }
+            _ => None,
+        };
+        let heaviest = self
+            .own
+            .iter()
+            .filter_map(|(kind, own)| Some((single(kind)?, *kind, *own)))
+            .max_by(|a, b| a.2.watts.total_cmp(&b.2.watts).then(b.0.cmp(&a.0)));
+        let Some((step, kind, own)) = heaviest.filter(|(_, _, own)| own.watts > limit * HEAVY) else {
+            return Vec::new();
+        };
+        if light.is_empty() {
+            return light;
+        }
+        self.filler = Some(step);
+        self.own.insert(SpanKind::Filler(step), own);
+        self.mixings.insert(SpanKind::Filler(step), self.mixing(kind));
+        for &kind in &light {
+            if let Some(mixing) = self.own.get(&kind).and_then(|own| self.mix(kind, *own, network)) {
+                self.mixings.insert(kind, mixing);
+            }
+        }
+        light
+    }
+}
+
+/// Repetitions of work and filler whose times have a ratio: small numbers, near the length of a mix.
+fn ratio(part: f64, work: f64, filler: f64) -> (u64, u64) {
+    let fillers = |times: u64| ((times as f64 * work * part / (1.0 - part)) / filler).round().max(1.0);
+    let error = |times: u64| {
+        let other = fillers(times) * filler;
+        let found = other / (other + times as f64 * work);
+        let length = other + times as f64 * work;
+        // An error of the ratio weighs more than a mix that is somewhat long.
+        (found - part).abs() + 0.002 * (length / MIX).max(1.0).ln()
+    };
+    let most = ((4.0 * MIX.max(filler / part) / work).ceil() as u64).clamp(1, 4000);
+    let best = (1..=most).min_by(|a, b| error(*a).total_cmp(&error(*b))).unwrap_or(1);
+    (best, fillers(best) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mix_has_the_ratio_asked_for() {
+        for (part, work, filler) in [(0.5, 1e-3, 1e-3), (0.2, 1e-4, 2e-3), (0.6, 5e-3, 1e-4), (0.05, 1e-5, 1e-3)] {
+            let (times, fillers) = ratio(part, work, filler);
+            let other = fillers as f64 * filler;
+            let found = other / (other + times as f64 * work);
+            assert!((found - part).abs() < 0.02, "{part} {found} {times} {fillers}");
+        }
+    }
+}
