@@ -22,6 +22,11 @@ use super::integrate::Reading;
 /// shorter time stands; memory has a clock of its own. Exponents of kernels lie between 0 and 1.
 const ENERGY_BY_CLOCK: (f64, f64) = (0.4, 0.3);
 const TIME_BY_CLOCK: f64 = 0.7;
+/// Fewest windows, and least spread of their clocks, from which a kind of work tells its own exponents.
+const FEWEST: usize = 3;
+const SPREAD: f64 = 0.01;
+/// Scatter of a window's energy that an exponent is held against, in parts.
+const SCATTER: f64 = 0.004;
 /// Least rise of temperature, in kelvin, that tells where it leads, or what a kelvin costs.
 const LEAST_RISE: f64 = 3.0;
 /// Standard uncertainty of one reading of temperature, in kelvin: boards show whole degrees (GUM 4.3.7).
@@ -76,20 +81,15 @@ impl Reference {
         Self { celsius, watts_per_kelvin: line.map(|line| line.slope), megahertz, swing, active_idle }
     }
 
-    /// What the work of a window would have read in the steady state, and how far it was from it. `idle` is the power of
-    /// active idle there, which is taken off for the time in which nothing ran.
-    pub(super) fn correct(&self, span: &Span, reading: Reading, idle: f64) -> (Reading, Correction) {
+    /// What the work of a window would have read at the steady temperature, and how far from the steady state it was.
+    /// `idle` is the power of active idle there, which is taken off for the time in which nothing ran.
+    pub(super) fn warmed(&self, span: &Span, reading: Reading, idle: f64) -> (Reading, Correction) {
         let pause = span.state.rest_s.value();
         let busy = (reading.time - pause).max(0.0);
         let correction = self.distance(span);
         let warmer = self.watts_per_kelvin.map_or(0.0, |k| k.value) * correction.kelvin;
         let energy = reading.energy - (idle - warmer) * pause + warmer * busy;
-        let corrected = Reading {
-            energy: energy * (1.0 + ENERGY_BY_CLOCK.0 * correction.clock),
-            time: busy * (1.0 - TIME_BY_CLOCK * correction.clock),
-            ..reading
-        };
-        (corrected, correction)
+        (Reading { energy, time: busy, ..reading }, correction)
     }
 
     fn distance(&self, span: &Span) -> Correction {
@@ -105,12 +105,12 @@ impl Reference {
         time.abs() * (k.std_error * kelvin).hypot(k.value * celsius.std_error)
     }
 
-    /// Standard uncertainty that the clock leaves to an energy; `moved` is the energy times the logarithm of its clocks.
-    pub(super) fn clock_error(&self, energy: f64, moved: f64) -> f64 {
+    /// Standard uncertainty that the network's own clock leaves to an energy: how well it is known, and that it swings
+    /// within a pass.
+    pub(super) fn clock_error(&self, energy: f64) -> f64 {
         let relative = self.megahertz.filter(|f| f.value > 0.0).map_or(0.0, |f| f.std_error / f.value);
-        let (slope, uncertain) = ENERGY_BY_CLOCK;
-        let whole = slope + uncertain;
-        (uncertain * moved).hypot(energy * whole * relative).hypot(energy * whole * self.swing / 2.0)
+        let Sensitivity { energy: slope, .. } = Sensitivity::PRIOR;
+        energy.abs() * slope * relative.hypot(self.swing / 2.0)
     }
 }
 
@@ -235,4 +235,49 @@ fn clock(trace: &Trace, passes: &[&Span], celsius: Option<Uncertain>) -> Option<
     let away = celsius.value - mx;
     let std_error = (variance * (1.0 / n + away.powi(2) / sxx)).sqrt().hypot(slope * celsius.std_error);
     Some(Uncertain { value: my + slope * away, std_error, dof: n - 2.0 })
+}
+
+/// How energy and time of a kind of work go with the logarithm of the clock.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sensitivity {
+    energy: f64,
+    pub(super) energy_error: f64,
+    time: f64,
+}
+
+impl Sensitivity {
+    const PRIOR: Self = Self { energy: ENERGY_BY_CLOCK.0, energy_error: ENERGY_BY_CLOCK.1, time: TIME_BY_CLOCK };
+
+    /// From windows of one kind of work at several clocks, as far as they tell more than what is known of all kernels:
+    /// both are weighed by their variances.
+    pub(super) fn of(windows: &[(Reading, Correction)]) -> Self {
+        let n = windows.len() as f64;
+        let mean = |of: &dyn Fn(&(Reading, Correction)) -> f64| windows.iter().map(of).sum::<f64>() / n;
+        let clock = mean(&|w| -w.1.clock);
+        let sxx: f64 = windows.iter().map(|w| (-w.1.clock - clock).powi(2)).sum();
+        if windows.len() < FEWEST || (sxx / n).sqrt() < SPREAD {
+            return Self::PRIOR;
+        }
+        let slope = |of: &dyn Fn(&Reading) -> f64| {
+            windows.iter().map(|w| (-w.1.clock - clock) * (of(&w.0) / w.0.executions).ln()).sum::<f64>() / sxx
+        };
+        let (energy, variance) = (slope(&|r| r.energy), SCATTER.powi(2) / sxx);
+        let prior = ENERGY_BY_CLOCK.1.powi(2);
+        let weight = prior / (prior + variance);
+        let time = -slope(&|r| r.time);
+        Self {
+            energy: weight * energy + (1.0 - weight) * ENERGY_BY_CLOCK.0,
+            energy_error: (weight * variance).sqrt(),
+            time: (weight * time + (1.0 - weight) * TIME_BY_CLOCK).clamp(0.0, 1.5),
+        }
+    }
+
+    /// A window as it would have been at the network's clock.
+    pub(super) fn at_clock(&self, reading: Reading, correction: Correction) -> Reading {
+        Reading {
+            energy: reading.energy * (self.energy * correction.clock).exp(),
+            time: reading.time * (-self.time * correction.clock).exp(),
+            ..reading
+        }
+    }
 }

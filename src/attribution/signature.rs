@@ -77,28 +77,31 @@ impl SignatureEnergy {
         Self { beyond, ..self }
     }
 
-    /// This work without another that is a part of it, round by round: what both share in a round cancels.
+    /// This work without another that is a part of it. Round by round where both were measured in the same rounds, so that
+    /// what a round shares cancels in sums; otherwise the difference of the means.
     pub(super) fn without(&self, other: &Self, active_idle: Option<Uncertain>) -> Self {
-        let of_round = |round: usize| other.rounds.iter().find(|other| other.round == round);
-        let less = |own: &RoundEnergy| {
-            let other = of_round(own.round)?;
-            Some(RoundEnergy {
-                round: own.round,
-                time: own.time - other.time,
-                energy: own.energy - other.energy,
-                dynamic: own.dynamic.zip(other.dynamic).map(|(own, other)| own - other),
-            })
+        let alike = self.rounds.iter().map(|own| own.round).eq(other.rounds.iter().map(|other| other.round));
+        let less = |(own, other): (&RoundEnergy, &RoundEnergy)| RoundEnergy {
+            round: own.round,
+            time: own.time - other.time,
+            energy: own.energy - other.energy,
+            dynamic: own.dynamic.zip(other.dynamic).map(|(own, other)| own - other),
         };
-        let rounds: Vec<RoundEnergy> = self.rounds.iter().filter_map(less).collect();
-        let alignment = self.alignment.hypot(other.alignment);
-        let mut all = of_rounds(rounds, alignment, active_idle);
-        all.executions = self.executions;
-        all.power = all.energy.zip(all.time).filter(|(_, time)| time.value > 0.0).map(|(energy, time)| {
+        let pairs = self.rounds.iter().zip(&other.rounds).filter(|_| alike);
+        let rounds: Vec<RoundEnergy> = pairs.map(less).collect();
+        let difference = |of: &dyn Fn(&Self) -> Option<Uncertain>| Some(of(self)?.minus(of(other)?));
+        let (energy, time) = (difference(&|work| work.energy), difference(&|work| work.time));
+        let power = energy.zip(time).filter(|(_, time)| time.value > 0.0).map(|(energy, time)| {
             let value = energy.value / time.value;
             let shares = (energy.std_error / time.value).hypot(value * time.std_error / time.value);
             Uncertain { value, std_error: shares, dof: energy.dof }
         });
-        all
+        let dynamic_alone = difference(&|work| work.dynamic_alone);
+        let dynamic = dynamic_alone.zip(active_idle).zip(time).map(|((alone, idle), time)| {
+            alone.plus(Uncertain { value: 0.0, ..idle.times(time.value) })
+        });
+        let alignment = self.alignment.hypot(other.alignment);
+        Self { energy, time, power, dynamic, dynamic_alone, rounds, alignment, ..self.clone() }
     }
 }
 

@@ -8,14 +8,14 @@ use crate::trace::{Base, SpanKind};
 use super::Windows;
 use super::counting::Counting;
 use super::integrate::Reading;
-use super::reference::{Correction, Reference};
+use super::reference::{Correction, Reference, Sensitivity};
 use super::signature::{Beyond, SignatureEnergy, work_energy};
 
 /// What a byte between memory and cache costs, for the bytes by which an excerpt may differ from the network: 12 pJ/bit
 /// (SC25, 10.1145/3712285.3759815), and a third more for the static power of its time.
 const BYTE_J: f64 = 130e-12;
 /// Part by which the clock of a window may differ from the network's; others are left out where there are enough.
-const OFF: f64 = 0.01;
+const OFF: [f64; 2] = [0.015, 0.04];
 const FEWEST: usize = 2;
 
 /// The windows of a trace, corrected.
@@ -66,8 +66,7 @@ impl<'a> Steady<'a> {
     /// One execution of a kind of work, as its windows have it.
     pub(super) fn work(&self, kind: SpanKind) -> SignatureEnergy {
         let Corrected { work, correction } = self.corrected(kind);
-        let energy = work.energy.map_or(0.0, |energy| energy.value);
-        let beyond = self.beyond(&work, correction.kelvin, energy * correction.clock);
+        let beyond = self.beyond(&work, correction.kelvin, work.beyond.clock);
         work.with(beyond)
     }
 
@@ -76,31 +75,29 @@ impl<'a> Steady<'a> {
         let kind = SpanKind::Replay(signature);
         let Some(context) = self.windows.trace.header.contexts.get(signature) else { return self.work(kind) };
         let Some(whole) = self.works.get(&kind) else { return self.work(kind) };
-        let moved = |of: &Corrected| of.work.energy.map_or(0.0, |energy| energy.value) * of.correction.clock;
         let base_kind = context.base.map(|base| match base {
             Base::Replay(other) => SpanKind::Replay(other),
             Base::Excerpt(excerpt) => SpanKind::Excerpt(excerpt),
         });
         let base = base_kind.and_then(|kind| self.works.get(&kind));
-        let (moved, work) = match (base_kind, base) {
-            (Some(_), Some(base)) => {
-                (moved(whole) - moved(base), whole.work.without(&base.work, self.active_idle))
-            }
+        let work = match (base_kind, base) {
+            (Some(_), Some(base)) => whole.work.without(&base.work, self.active_idle),
             // Nothing to take off yet: no number.
-            (Some(_), None) => (0.0, work_energy(&[], self.active_idle)),
-            (None, _) => (moved(whole), whole.work.clone()),
+            (Some(_), None) => work_energy(&[], self.active_idle),
+            (None, _) => whole.work.clone(),
         };
+        let clock = base.map_or(0.0, |base| base.work.beyond.clock).hypot(whole.work.beyond.clock);
         let work = self.counted(work, [Some(kind), base_kind]);
         let filler = base.map_or(0.0, |base| base.work.beyond.filler).hypot(whole.work.beyond.filler);
         let cache = context.error_bytes * BYTE_J / 3.0_f64.sqrt();
-        let beyond = self.beyond(&work, whole.correction.kelvin, moved);
+        let beyond = self.beyond(&work, whole.correction.kelvin, clock);
         work.with(Beyond { cache, filler, ..beyond })
     }
 
     /// With the scatter that all kinds of work tell together in place of its own.
     fn counted(&self, work: SignatureEnergy, kinds: [Option<SpanKind>; 2]) -> SignatureEnergy {
-        let n = work.rounds.len() as f64;
         let of = |kind: SpanKind| {
+            let n = self.works.get(&kind).map_or(1, |corrected| corrected.work.rounds.len()) as f64;
             let (variance, dof) = self.counting.with_dof(kind);
             Uncertain { value: 0.0, std_error: (variance / n).sqrt(), dof }
         };
@@ -117,11 +114,12 @@ impl<'a> Steady<'a> {
         }
     }
 
-    fn beyond(&self, work: &SignatureEnergy, kelvin: f64, moved: f64) -> Beyond {
+    /// What windows share; `clock` is what correcting them to the network's clock leaves open.
+    fn beyond(&self, work: &SignatureEnergy, kelvin: f64, clock: f64) -> Beyond {
         let energy = work.energy.map_or(0.0, |energy| energy.value);
         Beyond {
             temperature: self.reference.temperature_error(work.time.map_or(0.0, |time| time.value), kelvin),
-            clock: self.reference.clock_error(energy, moved),
+            clock: self.reference.clock_error(energy).hypot(clock),
             ..work.beyond
         }
     }
@@ -129,32 +127,44 @@ impl<'a> Steady<'a> {
     /// The windows of a kind of work, each as it would have been in the steady state.
     fn corrected(&self, kind: SpanKind) -> Corrected {
         let idle = self.active_idle.map_or(0.0, |idle| idle.value);
-        let mut readings = Vec::new();
+        let (mut windows, mut fillers) = (Vec::new(), Vec::new());
         for (span, reading) in self.windows.spans_of(kind) {
-            let (mut reading, correction) = self.reference.correct(span, reading, idle);
-            let mut filler = 0.0;
+            let (mut reading, correction) = self.reference.warmed(span, reading, idle);
+            let mut unsure = 0.0;
             if let Some(run) = span.state.filler {
                 let other = self.fillers.get(&run.step);
-                let Some((energy, time)) = other.and_then(|other| other.energy.zip(other.time)) else { continue };
-                reading.energy -= run.executions * energy.value;
-                reading.time -= run.executions * time.value;
-                filler = run.executions * energy.std_error / reading.executions.max(f64::MIN_POSITIVE);
+                let Some(other) = other.and_then(|other| Some((other.energy?, other.time?))) else { continue };
+                let at_window = Correction { clock: -correction.clock, ..correction };
+                let filler = Reading { energy: other.0.value, time: other.1.value, ..reading };
+                let filler = Sensitivity::of(&[]).at_clock(filler, at_window);
+                reading.energy -= run.executions * filler.energy;
+                reading.time -= run.executions * filler.time;
+                unsure = run.executions * other.0.std_error / reading.executions;
             }
             // Of what a window's filler leaves, nothing may be left by chance.
-            if reading.time > 0.0 {
-                readings.push((reading, correction, filler));
+            if reading.time > 0.0 && reading.energy > 0.0 && reading.executions > 0.0 {
+                windows.push((reading, correction));
+                fillers.push(unsure);
             }
         }
-        if readings.iter().filter(|(_, correction, _)| correction.clock.abs() <= OFF).count() >= FEWEST {
-            readings.retain(|(_, correction, _)| correction.clock.abs() <= OFF);
+        let sensitivity = Sensitivity::of(&windows);
+        for off in OFF {
+            let near = |window: &(Reading, Correction)| window.1.clock.abs() <= off;
+            if windows.iter().filter(|window| near(window)).count() >= FEWEST {
+                let mut keep = windows.iter().map(near).collect::<Vec<_>>().into_iter();
+                fillers.retain(|_| keep.next().unwrap_or(true));
+                windows.retain(near);
+                break;
+            }
         }
-        let n = readings.len().max(1) as f64;
-        let mean = |of: &dyn Fn(&(Reading, Correction, f64)) -> f64| readings.iter().map(of).sum::<f64>() / n;
-        let correction = Correction { kelvin: mean(&|r| r.1.kelvin), clock: mean(&|r| r.1.clock) };
-        let filler = mean(&|r| r.2);
-        let readings: Vec<Reading> = readings.into_iter().map(|(reading, ..)| reading).collect();
+        let n = windows.len().max(1) as f64;
+        let mean = |of: &dyn Fn(&Correction) -> f64| windows.iter().map(|w| of(&w.1)).sum::<f64>() / n;
+        let correction = Correction { kelvin: mean(&|c| c.kelvin), clock: mean(&|c| c.clock) };
+        let readings: Vec<Reading> = windows.iter().map(|&(r, c)| sensitivity.at_clock(r, c)).collect();
         let mut work = work_energy(&readings, self.active_idle);
-        work.beyond.filler = filler;
+        work.beyond.filler = fillers.iter().sum::<f64>() / n;
+        work.beyond.clock =
+            work.energy.map_or(0.0, |energy| energy.value) * sensitivity.energy_error * correction.clock.abs();
         Corrected { work, correction }
     }
 }

@@ -14,10 +14,11 @@ use std::collections::HashMap;
 use crate::run::Mixing;
 use crate::trace::{Span, SpanKind, Trace};
 
-/// Part of the clock that a window may be off.
-const TOLERATED: f64 = 0.004;
-/// How power goes with the clock, for the first guess: with the clock and the square of the voltage, less what is static.
-const POWER_BY_CLOCK: f64 = 1.8;
+/// Part of the clock that a window may be off: what is left is corrected for (crate::attribution).
+const TOLERATED: f64 = 0.01;
+/// How power goes with the clock, for the first guess: less than with the clock and the square of the voltage, since static
+/// power and memory do not.
+const POWER_BY_CLOCK: f64 = 1.3;
 /// How much more than the limit a filler must draw.
 const HEAVY: f64 = 1.08;
 /// Bounds of the parts for rests and fillers: what is left for the work must be seen.
@@ -69,10 +70,14 @@ struct Own {
 #[derive(Debug, Default)]
 pub(super) struct Clocks {
     network: Option<f64>,
+    /// Whether a limit holds the network's clock down.
+    limited: bool,
     limit_w: Option<f64>,
     idle_w: Option<f64>,
     own: HashMap<SpanKind, Own>,
     mixings: HashMap<SpanKind, Mixing>,
+    /// Parts of rests or fillers that were tried, with the logarithm of the clock over the network's.
+    tried: HashMap<SpanKind, Vec<(f64, f64)>>,
     filler: Option<usize>,
 }
 
@@ -93,6 +98,7 @@ impl Clocks {
             SpanKind::ActiveIdle => self.idle_w = Some(load.watts),
             SpanKind::Pass => {
                 self.network = load.megahertz;
+                self.limited = load.limited;
                 self.note_limit(&load);
             }
             SpanKind::Replay(_) | SpanKind::Excerpt(_) | SpanKind::Filler(_) => return self.judge(kind, &load),
@@ -102,9 +108,9 @@ impl Clocks {
     }
 
     fn note_limit(&mut self, load: &Load) {
-        if load.limited {
-            let known = self.limit_w.unwrap_or(load.watts);
-            self.limit_w = Some(known.max(load.watts));
+        // The first is as good as any; means of windows scatter by some thousandths.
+        if load.limited && self.limit_w.is_none() {
+            self.limit_w = Some(load.watts);
         }
     }
 
@@ -113,13 +119,56 @@ impl Clocks {
         let (network, megahertz) = (self.network?, load.megahertz?);
         let own = self.own_of(load, megahertz, network)?;
         self.own.insert(kind, own);
-        if (megahertz / network - 1.0).abs() <= TOLERATED {
+        let off = (megahertz / network).ln();
+        let before = self.mixing(kind);
+        let share = self.share(before, kind);
+        let tried = self.tried.entry(kind).or_default();
+        tried.retain(|&(known, _)| (known - share).abs() > 1e-3);
+        tried.push((share, off));
+        if off.abs() <= TOLERATED {
             return None;
         }
-        let before = self.mixing(kind);
-        let mixing = self.mix(kind, own, network)?;
+        let wanted = self.wanted_share(kind, own)?;
+        let mixing = self.mix(kind, wanted);
         self.mixings.insert(kind, mixing);
         (mixing != before).then_some(mixing)
+    }
+
+    /// The part of the time that goes to rests, or as a negative number to the filler: the clock rises with it.
+    fn share(&self, mixing: Mixing, kind: SpanKind) -> f64 {
+        let filler = || {
+            let (step, fillers) = mixing.filler?;
+            let (own, filler) = (self.own.get(&kind)?, self.own.get(&SpanKind::Filler(step))?);
+            let other = fillers as f64 * filler.time;
+            Some(-other / (other + mixing.times as f64 * own.time))
+        };
+        f64::from(mixing.rest_permille) / 1000.0 + filler().unwrap_or(0.0)
+    }
+
+    /// The part at which the clock should be the network's: between or beyond the two best that were tried, or where powers
+    /// balance if only one was.
+    fn wanted_share(&self, kind: SpanKind, own: Own) -> Option<f64> {
+        let mut tried = self.tried.get(&kind)?.clone();
+        tried.sort_by(|a, b| a.1.abs().total_cmp(&b.1.abs()));
+        let least = if self.limited && self.filler.is_some() && self.filler() != Some(kind) { -MOST } else { 0.0 };
+        let guess = match tried[..] {
+            [(share, off), (other, other_off), ..] if (off - other_off) * (share - other) > 0.0 => {
+                share - off * (share - other) / (off - other_off)
+            }
+            [(share, off), _, ..] => share - off.signum() * 0.03,
+            _ => self.balanced(own)?,
+        };
+        Some(guess.clamp(least, MOST))
+    }
+
+    /// The part at which the mean power is the limit, as far as powers are known.
+    fn balanced(&self, own: Own) -> Option<f64> {
+        let limit = self.limit_w?;
+        if own.watts > limit {
+            return Some((own.watts - limit) / (own.watts - self.idle_w?));
+        }
+        let filler = self.own.get(&self.filler()?)?;
+        Some(-(limit - own.watts) / (filler.watts - own.watts))
     }
 
     /// The work of a window alone, at the clock of the network.
@@ -135,37 +184,27 @@ impl Clocks {
         (time > 0.0 && watts > 0.0).then(|| Own { watts, time: time / load.executions, megahertz })
     }
 
-    /// Rests for work above the limit, the filler for work below it.
-    fn mix(&self, kind: SpanKind, own: Own, network: f64) -> Option<Mixing> {
-        let limit = self.limit_w?;
-        let before = self.mixing(kind);
-        if own.watts > limit {
-            let rest = (own.watts - limit) / (own.watts - self.idle_w?);
-            let rest = if rest < LEAST { 0.0 } else { rest.min(MOST) };
-            return Some(Mixing { rest_permille: (rest * 1000.0).round() as u32, ..Mixing::default() });
+    /// Rests, or a filler, for a part of the time.
+    fn mix(&self, kind: SpanKind, share: f64) -> Mixing {
+        if share.abs() < LEAST {
+            return Mixing::default();
         }
-        if before.rest_permille > 0 && own.megahertz > network {
-            // Less of a rest; none where it is hardly needed.
-            let rest = before.rest_permille * 3 / 4;
-            return Some(Mixing { rest_permille: if rest < 10 { 0 } else { rest }, ..Mixing::default() });
+        if share > 0.0 {
+            return Mixing { rest_permille: (share * 1000.0).round() as u32, ..Mixing::default() };
         }
-        let step = self.filler?;
-        if kind == SpanKind::Filler(step) {
-            return None;
-        }
-        let filler = self.own.get(&SpanKind::Filler(step))?;
-        let part = ((limit - own.watts) / (filler.watts - own.watts)).clamp(0.0, MOST);
-        if part < LEAST {
-            return Some(Mixing::default());
-        }
-        let (times, fillers) = ratio(part, own.time, filler.time);
-        Some(Mixing { times, filler: Some((step, fillers)), rest_permille: 0 })
+        let times = || {
+            let step = self.filler?;
+            let (own, filler) = (self.own.get(&kind)?, self.own.get(&SpanKind::Filler(step))?);
+            let (times, fillers) = ratio(-share, own.time, filler.time);
+            Some(Mixing { times, filler: Some((step, fillers)), rest_permille: 0 })
+        };
+        times().unwrap_or_default()
     }
 
     /// Chooses the step that others are mixed with, if any kind of work ran at a higher clock than the network: the single
     /// step that draws most. Gives the kinds that need it.
     pub(super) fn choose_filler(&mut self, trace: &Trace) -> Vec<SpanKind> {
-        let (Some(network), Some(limit)) = (self.network, self.limit_w) else { return Vec::new() };
+        let (Some(network), Some(limit), true) = (self.network, self.limit_w, self.limited) else { return Vec::new() };
         let is_light = |own: &Own| own.megahertz > network * (1.0 + TOLERATED) && own.watts < limit;
         let mut light: Vec<SpanKind> = self.own.iter().filter(|(_, own)| is_light(own)).map(|(kind, _)| *kind).collect();
         light.sort_unstable();
@@ -195,8 +234,8 @@ impl Clocks {
         self.own.insert(SpanKind::Filler(step), own);
         self.mixings.insert(SpanKind::Filler(step), self.mixing(kind));
         for &kind in &light {
-            if let Some(mixing) = self.own.get(&kind).and_then(|own| self.mix(kind, *own, network)) {
-                self.mixings.insert(kind, mixing);
+            if let Some(share) = self.own.get(&kind).and_then(|own| self.balanced(*own)) {
+                self.mixings.insert(kind, self.mix(kind, share.clamp(-MOST, 0.0)));
             }
         }
         light

@@ -26,10 +26,10 @@ const KNOWN: f64 = 0.6;
 const STILL: f64 = 1.0;
 const STILL_FOR: f64 = 20.0;
 /// Rounds of the pilot, and at most in all.
-const PILOT: usize = 3;
+const PILOT: usize = 2;
 const MOST_ROUNDS: usize = 30;
 /// Attempts at the clock of the network, for each kind of work.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 2;
 /// Seed of the order within rounds.
 const ORDER_STREAM: u64 = 3;
 
