@@ -1,6 +1,6 @@
 //! Energy of each kind of work in the network's steady state: windows corrected, fillers and the steps before it taken off.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::stats::Uncertain;
 use crate::trace::{Base, SpanKind};
@@ -150,7 +150,8 @@ impl<'a> Steady<'a> {
         let sensitivity = Sensitivity::of(&windows);
         for off in OFF {
             let near = |window: &(Reading, Correction)| window.1.clock.abs() <= off;
-            if windows.iter().filter(|window| near(window)).count() >= FEWEST {
+            let rounds: BTreeSet<usize> = windows.iter().filter(|w| near(w)).map(|w| w.0.round).collect();
+            if rounds.len() >= FEWEST {
                 let mut keep = windows.iter().map(near).collect::<Vec<_>>().into_iter();
                 fillers.retain(|_| keep.next().unwrap_or(true));
                 windows.retain(near);

@@ -24,6 +24,8 @@ const HEAVY: f64 = 1.08;
 /// Bounds of the parts for rests and fillers: what is left for the work must be seen.
 const MOST: f64 = 0.75;
 const LEAST: f64 = 0.01;
+/// Longest step from one part to the next.
+const STEP: f64 = 0.1;
 /// Length of a mix, in seconds, that the power limit does not follow, if its steps allow that.
 const MIX: f64 = 0.003;
 
@@ -92,8 +94,8 @@ impl Clocks {
         self.filler.map(SpanKind::Filler)
     }
 
-    /// Takes note of a window; a better mixing where its clock was not the network's.
-    pub(super) fn note(&mut self, kind: SpanKind, load: Load) -> Option<Mixing> {
+    /// Takes note of a window; whether its clock was not the network's and a better mixing is known.
+    pub(super) fn note(&mut self, kind: SpanKind, load: Load) -> bool {
         match kind {
             SpanKind::ActiveIdle => self.idle_w = Some(load.watts),
             SpanKind::Pass => {
@@ -101,10 +103,10 @@ impl Clocks {
                 self.limited = load.limited;
                 self.note_limit(&load);
             }
-            SpanKind::Replay(_) | SpanKind::Excerpt(_) | SpanKind::Filler(_) => return self.judge(kind, &load),
+            SpanKind::Replay(_) | SpanKind::Excerpt(_) | SpanKind::Filler(_) => return self.judge(kind, &load) == Some(true),
             _ => {}
         }
-        None
+        false
     }
 
     fn note_limit(&mut self, load: &Load) {
@@ -114,7 +116,7 @@ impl Clocks {
         }
     }
 
-    fn judge(&mut self, kind: SpanKind, load: &Load) -> Option<Mixing> {
+    fn judge(&mut self, kind: SpanKind, load: &Load) -> Option<bool> {
         self.note_limit(load);
         let (network, megahertz) = (self.network?, load.megahertz?);
         let own = self.own_of(load, megahertz, network)?;
@@ -124,14 +126,14 @@ impl Clocks {
         let share = self.share(before, kind);
         let tried = self.tried.entry(kind).or_default();
         tried.retain(|&(known, _)| (known - share).abs() > 1e-3);
-        tried.push((share, off));
+        tried.push((share, megahertz.ln()));
         if off.abs() <= TOLERATED {
             return None;
         }
-        let wanted = self.wanted_share(kind, own)?;
+        let wanted = self.wanted_share(kind, own, network.ln())?;
         let mixing = self.mix(kind, wanted);
         self.mixings.insert(kind, mixing);
-        (mixing != before).then_some(mixing)
+        Some(mixing != before)
     }
 
     /// The part of the time that goes to rests, or as a negative number to the filler: the clock rises with it.
@@ -147,15 +149,16 @@ impl Clocks {
 
     /// The part at which the clock should be the network's: between or beyond the two best that were tried, or where powers
     /// balance if only one was.
-    fn wanted_share(&self, kind: SpanKind, own: Own) -> Option<f64> {
-        let mut tried = self.tried.get(&kind)?.clone();
+    fn wanted_share(&self, kind: SpanKind, own: Own, network: f64) -> Option<f64> {
+        let tried = self.tried.get(&kind)?.iter();
+        let mut tried: Vec<(f64, f64)> = tried.map(|&(share, clock)| (share, clock - network)).collect();
         tried.sort_by(|a, b| a.1.abs().total_cmp(&b.1.abs()));
         let least = if self.limited && self.filler.is_some() && self.filler() != Some(kind) { -MOST } else { 0.0 };
         let guess = match tried[..] {
             [(share, off), (other, other_off), ..] if (off - other_off) * (share - other) > 0.0 => {
-                share - off * (share - other) / (off - other_off)
+                share - (off * (share - other) / (off - other_off)).clamp(-STEP, STEP)
             }
-            [(share, off), _, ..] => share - off.signum() * 0.03,
+            [(share, off), _, ..] => share - off.signum() * STEP / 3.0,
             _ => self.balanced(own)?,
         };
         Some(guess.clamp(least, MOST))

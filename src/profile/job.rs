@@ -432,7 +432,7 @@ pub(super) fn header(
         primary_meter: chosen.meters[0].0,
         environment,
         options: if options.timing.rounds.is_none() && !contexts.contexts.is_empty() {
-            planned_options(options, chosen)
+            planned_options(options, chosen, executor.queues())
         } else {
             record_options(options, chosen)
         },
@@ -509,9 +509,9 @@ const SMALL: f64 = 0.1;
 
 /// Windows whose number is planned: five updates each, since more of them tell more than longer ones; the warm-up comes in
 /// pieces, with a look at the temperature behind each.
-fn planned_options(options: &ProfileOptions, chosen: &Chosen) -> RecordOptions {
+fn planned_options(options: &ProfileOptions, chosen: &Chosen, queues: bool) -> RecordOptions {
     let timing = &options.timing;
-    let window = timing.window.unwrap_or(Seconds::new(0.25));
+    let window = timing.window.unwrap_or(Seconds::new(if queues { 0.25 } else { 0.5 }));
     let period = chosen.primary().update_period_s.unwrap_or(Seconds::ZERO);
     let window = if timing.window.is_none() && window < period * 5.0 { period * 5.0 } else { window };
     let relative = timing.target.unwrap_or(TARGET);

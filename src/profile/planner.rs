@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::attribution::{Attribution, attribute, span_energy, steady_temperature};
 use crate::clock::Instant;
-use crate::run::{Controller, Mixing, Request, Schedule};
+use crate::run::{Controller, Request, Schedule};
 use crate::stats::Rng;
 use crate::trace::{Base, Header, PrecisionTarget, SpanKind, Trace};
 use crate::units::Seconds;
@@ -28,6 +28,8 @@ const STILL_FOR: f64 = 20.0;
 /// Rounds of the pilot, and at most in all.
 const PILOT: usize = 2;
 const MOST_ROUNDS: usize = 30;
+/// Windows of whole passes, and of active idle, in each.
+const PASSES: usize = 3;
 /// Attempts at the clock of the network, for each kind of work.
 const ATTEMPTS: usize = 2;
 /// Seed of the order within rounds.
@@ -112,18 +114,16 @@ impl Planner {
             let span = &trace.spans[at];
             let Some(energy) = span_energy(trace, trace.header.primary_meter, span) else { continue };
             let load = Load::of(span, energy.value());
-            let Some(mixing) = self.clocks.note(span.kind, load) else { continue };
+            if !self.clocks.note(span.kind, load) {
+                continue;
+            }
             let attempts = self.attempts.entry(span.kind).or_default();
             if *attempts < ATTEMPTS {
                 *attempts += 1;
-                self.queue.push_front(Request { kind: span.kind, round: span.round, mixing });
+                self.queue.push_front(Request::of(span.kind, span.round));
             }
         }
         self.seen = trace.spans.len();
-    }
-
-    fn request(&self, kind: SpanKind, round: usize) -> Request {
-        Request { kind, round, mixing: self.clocks.mixing(kind) }
     }
 
     /// What comes after all that was asked for.
@@ -137,7 +137,7 @@ impl Planner {
                 Stage::WarmUp(1)
             }
             Stage::WarmUp(_) if is_warm(trace) => {
-                self.queue.push_back(Request::of(SpanKind::Pass, self.first_round));
+                self.queue.push_back(Request::of(SpanKind::Pass, self.first_round * PASSES));
                 Stage::Round(self.first_round)
             }
             Stage::WarmUp(round) => {
@@ -174,23 +174,28 @@ impl Planner {
             let light = self.clocks.choose_filler(trace);
             self.attempts.clear();
             // The windows of the first round that were too light are measured again within it.
-            self.queue.extend(self.clocks.filler().map(|kind| self.request(kind, 0)));
-            let again: Vec<Request> = light.into_iter().map(|kind| self.request(kind, 0)).collect();
+            self.queue.extend(self.clocks.filler().map(|kind| Request::of(kind, 0)));
+            let again: Vec<Request> = light.into_iter().map(|kind| Request::of(kind, 0)).collect();
             self.queue.extend(again);
         }
         let mut rng = Rng::stream(Rng::stream(self.seed, ORDER_STREAM).number(), round as u64);
-        groups.push(vec![SpanKind::ActiveIdle]);
         groups.extend(self.clocks.filler().map(|kind| vec![kind]));
-        if round > 0 {
-            groups.push(vec![SpanKind::Pass]);
-        }
         rng.shuffle(&mut groups);
-        for mut group in groups {
+        let parts = groups.len().div_ceil(PASSES);
+        for (at, mut group) in groups.into_iter().enumerate() {
+            // Passes and active idle come in between, at even distances: they tell how the device drifts.
+            if at.is_multiple_of(parts) {
+                let number = round * PASSES + at / parts;
+                if number > self.first_round * PASSES {
+                    self.queue.push_back(Request::of(SpanKind::Pass, number));
+                }
+                self.queue.push_back(Request::of(SpanKind::ActiveIdle, number + 1));
+            }
             // A B, then B A: what drifts steadily cancels.
             if round % 2 == 1 {
                 group.reverse();
             }
-            let requests: Vec<Request> = group.into_iter().map(|kind| self.request(kind, round)).collect();
+            let requests: Vec<Request> = group.into_iter().map(|kind| Request::of(kind, round)).collect();
             self.queue.extend(requests);
         }
     }
@@ -241,9 +246,7 @@ impl Controller for Planner {
         }
         let mut request = self.queue.pop_front()?;
         // What was learnt since it was put into the queue counts.
-        if request.mixing == Mixing::default() {
-            request.mixing = self.clocks.mixing(request.kind);
-        }
+        request.mixing = self.clocks.mixing(request.kind);
         self.handed_out += 1;
         Some(request)
     }

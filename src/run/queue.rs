@@ -16,8 +16,9 @@ use super::record::RecordError;
 
 /// Work in a burst: long against what it takes to start one and to notice its end, short against a window.
 const BURST: Seconds = Seconds::new(0.02);
-/// The same where the device rests between bursts: short against the time in which a power limit acts.
-const SHORT_BURST: Seconds = Seconds::new(0.004);
+/// The same where the device rests between bursts: short against the time in which a power limit acts, and against that over
+/// which a sensor averages.
+const SHORT_BURST: Seconds = Seconds::new(0.001);
 /// How far rests differ in length, so that they keep step with no sensor, and the part of a turn from one to the next: that
 /// which is farthest from all simple fractions.
 const DITHER: f64 = 0.6;

@@ -103,6 +103,7 @@ pub fn record(
     let Session { executor, plan, meters, clock, probe, stop, progress, pick } = session;
     let options = trace.header.options.clone();
     let period = trace.header.meters[trace.header.primary_meter].update_period_s;
+    let queues = executor.queues();
     let mut rig = Rig::new(executor, plan.steps.len(), clock, meters, period, stop);
     let mut error = None;
     let total = controller.total();
@@ -129,7 +130,7 @@ pub fn record(
         };
         let mut lost = Vec::new();
         let rest = f64::from(request.mixing.rest_permille) / 1000.0;
-        let lengths = Lengths { rest, ..lengths(request.kind, &options, period) };
+        let lengths = Lengths { rest, ..lengths(request.kind, &options, period, queues) };
         let measured = measure(&mut rig, load, lengths, &mut *probe, &mut lost);
         let mut told: Result<(), TraceError> = lost.iter().try_for_each(|reason| {
             tell(&mut trace, writer, "lost_window", reason, |reason| {
@@ -233,17 +234,20 @@ fn tell(
 
 /// Samples of the primary meter inside a window, for the power picture.
 const SAMPLES: f64 = 10.0;
+/// The same where windows are planned and the device waits while its meter is read.
+const FEW_SAMPLES: f64 = 2.5;
 
 /// How long to load and to measure, and how often to read. `period` is the primary meter's.
 ///
 /// Work and idle are read equally often, so that what reading costs cancels in energies above idle. (It did not
 /// where passes were read less often: a null run by the modelled meter missed zero by 2.4 mW of 1.48 W.)
-fn lengths(kind: SpanKind, options: &RecordOptions, period: Option<Seconds>) -> Lengths {
+fn lengths(kind: SpanKind, options: &RecordOptions, period: Option<Seconds>, queues: bool) -> Lengths {
+    let samples = if options.target.is_some() && !queues { FEW_SAMPLES } else { SAMPLES };
     let updates = |n: usize| period.map_or(Seconds::ZERO, |period| period * n as f64);
     let at_least = |length: Seconds, least: Seconds| if length < least { least } else { length };
     let window = |length: Seconds, n: usize| {
         let window = at_least(length, updates(n));
-        Lengths { settle: options.settle_s, window, every: Some(window / SAMPLES), rest: 0.0 }
+        Lengths { settle: options.settle_s, window, every: Some(window / samples), rest: 0.0 }
     };
     let replay = window(options.window_s, options.window_updates);
     let short = Lengths {

@@ -310,6 +310,7 @@ fn rows(lines: &[Line], signatures: &[Option<String>]) -> Vec<LayerRow> {
             time_s: works.then(|| around(joules / 80.0, joules / 8e3)),
             energy_j: works.then(|| around(joules, joules * (0.02 + 0.01 * (index % 7) as f64))),
             energy_dynamic_j: None,
+            uncertainty: None,
             power_w: works.then(|| around(80.0, 1.0)),
             flops: line.3,
             flops_elementwise: line.4,
