@@ -9,7 +9,6 @@ use std::collections::HashMap;
 
 use statrs::distribution::{ContinuousCDF, FisherSnedecor, StudentsT};
 
-use crate::stats::Uncertain;
 use crate::trace::SpanKind;
 
 use super::signature::SignatureEnergy;
@@ -22,28 +21,48 @@ const LARGER: f64 = 0.01;
 /// The scatter of windows, in parts of their energy.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Counting {
-    /// Variance of one window.
-    relative: f64,
+    /// Of windows of steady work, and of those in which the device rested between bursts: what a sensor sees of these
+    /// depends on when it looks.
+    all: [Pooled; 2],
+    own: HashMap<SpanKind, Own>,
+}
+
+/// The scatter of all windows of a sort.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Pooled {
+    squares: f64,
     dof: f64,
-    /// Mean energy of one execution of each kind, in joules, and its variance by its own windows.
-    own: HashMap<SpanKind, (f64, f64, f64)>,
+}
+
+/// One execution of a kind of work, in joules, and the variance of a window by its own windows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Own {
+    mean: f64,
+    variance: f64,
+    dof: f64,
+    rests: bool,
 }
 
 impl Counting {
-    /// From each kind of work with its rounds.
-    pub(super) fn of<'a>(works: impl Iterator<Item = (SpanKind, &'a SignatureEnergy)>) -> Self {
-        let (mut squares, mut dof, mut own) = (0.0, 0.0, HashMap::new());
-        for (kind, work) in works {
+    /// From each kind of work with its rounds, and whether the device rested in its windows.
+    pub(super) fn of<'a>(works: impl Iterator<Item = (SpanKind, &'a SignatureEnergy, bool)>) -> Self {
+        let mut counting = Self::default();
+        for (kind, work, rests) in works {
             let energies: Vec<f64> = work.rounds.iter().map(|round| round.energy).collect();
-            let Some(mean) = Uncertain::mean_of(&energies).filter(|mean| mean.value > 0.0) else { continue };
             let n = energies.len() as f64;
-            let variance = mean.std_error.powi(2) * n;
-            own.insert(kind, (mean.value, variance, mean.dof));
-            squares += variance / mean.value.powi(2) * mean.dof;
-            dof += mean.dof;
+            let mean = energies.iter().sum::<f64>() / n;
+            if n < 1.0 || mean <= 0.0 {
+                continue;
+            }
+            let dof = n - 1.0;
+            let squares = energies.iter().map(|energy| (energy - mean).powi(2)).sum::<f64>();
+            let all = &mut counting.all[usize::from(rests)];
+            all.squares += squares / mean.powi(2);
+            all.dof += dof;
+            let variance = if dof > 0.0 { squares / dof } else { 0.0 };
+            counting.own.insert(kind, Own { mean, variance, dof, rests });
         }
-        let relative = if dof > 0.0 { squares / dof } else { 0.0 };
-        Self { relative, dof, own }
+        counting
     }
 
     /// Variance of one window of a kind of work, in joules squared for one execution; none where nothing is known.
@@ -53,18 +72,22 @@ impl Counting {
 
     /// The quantile of Student's t for two-sided 95 % intervals.
     pub fn quantile(&self) -> f64 {
-        let dof = if self.dof >= 1.0 { self.dof.min(1e6) } else { 1.0 };
+        let dof = self.all[0].dof.clamp(1.0, 1e6);
         StudentsT::new(0.0, 1.0, dof).map_or(1.96, |t| t.inverse_cdf(0.975))
     }
 
-    /// The variance of one window with its degrees of freedom.
+    /// The variance of one window with its degrees of freedom; infinite where one window is all there is.
     pub(super) fn with_dof(&self, kind: SpanKind) -> (f64, f64) {
-        let Some(&(mean, variance, dof)) = self.own.get(&kind) else { return (0.0, f64::INFINITY) };
-        let pooled = self.relative * mean.powi(2);
-        if self.dof < FEWEST || pooled <= 0.0 || is_larger(variance / pooled, dof, self.dof) {
-            return (variance, dof);
+        let Some(own) = self.own.get(&kind) else { return (0.0, f64::INFINITY) };
+        let all = self.all[usize::from(own.rests)];
+        if all.dof < FEWEST {
+            return if own.dof > 0.0 { (own.variance, own.dof) } else { (f64::INFINITY, 1.0) };
         }
-        (pooled, self.dof)
+        let pooled = all.squares / all.dof * own.mean.powi(2);
+        if own.dof > 0.0 && pooled > 0.0 && is_larger(own.variance / pooled, own.dof, all.dof) {
+            return (own.variance, own.dof);
+        }
+        (pooled, all.dof)
     }
 }
 

@@ -63,7 +63,13 @@ pub fn attribute(trace: &Trace, meter: usize) -> Attribution {
     let windows = Windows::of(trace, meter);
     let idle: Vec<(Reading, Option<f64>)> =
         windows.spans_of(SpanKind::ActiveIdle).map(|(span, reading)| (reading, span.state.celsius)).collect();
-    let reference = Reference::of(trace, &idle);
+    // The first window of the warm-up has the boost of a rested device.
+    let warm = windows.spans_of(SpanKind::WarmUp).filter(|(span, _)| span.round > 0);
+    let busy: Vec<(Reading, Option<f64>)> = warm
+        .chain(windows.spans_of(SpanKind::Pass))
+        .map(|(span, reading)| (reading, span.state.celsius))
+        .collect();
+    let reference = Reference::of(trace, &idle, &busy);
     let means: Vec<Reading> = idle.into_iter().map(|(reading, _)| reading).collect();
     let active_idle_power = reference.active_idle.or_else(|| mean_power(&means));
     let steady = Steady::new(&windows, reference, active_idle_power);

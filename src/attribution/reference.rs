@@ -62,13 +62,18 @@ pub(super) struct Correction {
 
 impl Reference {
     /// Finds the steady state in a trace; `idle` are the windows of active idle by the meter at hand.
-    pub(super) fn of(trace: &Trace, idle: &[(Reading, Option<f64>)]) -> Self {
+    ///
+    /// A kelvin costs what it adds to the power of whole passes; where a limit holds that constant, to active idle.
+    pub(super) fn of(trace: &Trace, idle: &[(Reading, Option<f64>)], busy: &[(Reading, Option<f64>)]) -> Self {
         let passes: Vec<&Span> = trace.spans.iter().filter(|span| span.kind == SpanKind::Pass).collect();
         let celsius = steady_temperature(trace).or_else(|| {
             let seen: Vec<f64> = passes.iter().filter_map(|span| span.state.celsius).collect();
             Some(Uncertain::mean_of(&seen)?.widened(READING))
         });
-        let line = idle_line(idle);
+        let line = line(idle);
+        let limited = trace.spans.iter().any(|span| span.kind == SpanKind::Pass && span.state.limited);
+        let of_passes = self::line(busy).filter(|_| !limited);
+        let of_idle = line.as_ref().map(|line| line.slope);
         let megahertz = clock(trace, &passes, celsius);
         let swings = passes.iter().filter(|span| span.state.limited).filter_map(|span| {
             Some(span.state.megahertz_sd? / span.state.megahertz.filter(|&clock| clock > 0.0)?)
@@ -78,7 +83,7 @@ impl Reference {
             (Some(line), Some(celsius)) => Some(line.at(celsius)),
             _ => None,
         };
-        Self { celsius, watts_per_kelvin: line.map(|line| line.slope), megahertz, swing, active_idle }
+        Self { celsius, watts_per_kelvin: of_passes.map(|line| line.slope).or(of_idle), megahertz, swing, active_idle }
     }
 
     /// What the work of a window would have read at the steady temperature, and how far from the steady state it was.
@@ -172,14 +177,14 @@ fn settle(seen: &[(f64, f64)], constant: f64) -> Option<(f64, f64)> {
     Some((end, squares))
 }
 
-/// Power of active idle over temperature.
-struct IdleLine {
+/// Power over temperature.
+struct Line {
     slope: Uncertain,
     mean_celsius: f64,
     mean: Uncertain,
 }
 
-impl IdleLine {
+impl Line {
     fn at(&self, celsius: Uncertain) -> Uncertain {
         let away = celsius.value - self.mean_celsius;
         let slope = self.slope.times(away);
@@ -188,9 +193,9 @@ impl IdleLine {
     }
 }
 
-/// A straight line through windows of active idle; none where their temperatures hardly differ.
-fn idle_line(idle: &[(Reading, Option<f64>)]) -> Option<IdleLine> {
-    let seen: Vec<(f64, f64)> = idle.iter().filter_map(|(r, celsius)| Some(((*celsius)?, r.energy / r.time))).collect();
+/// A straight line through windows; none where their temperatures hardly differ.
+fn line(windows: &[(Reading, Option<f64>)]) -> Option<Line> {
+    let seen: Vec<(f64, f64)> = windows.iter().filter_map(|(r, celsius)| Some(((*celsius)?, r.energy / r.time))).collect();
     let (low, high) = seen.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(c, _)| (l.min(c), h.max(c)));
     if seen.len() < 3 || high - low < LEAST_RISE {
         return None;
@@ -202,7 +207,7 @@ fn idle_line(idle: &[(Reading, Option<f64>)]) -> Option<IdleLine> {
     let squares: f64 = seen.iter().map(|(c, w)| (w - my - slope * (c - mx)).powi(2)).sum();
     let (dof, variance) = (n - 2.0, squares / (n - 2.0));
     let of = |value: f64, variance: f64| Uncertain { value, std_error: variance.sqrt(), dof };
-    Some(IdleLine { slope: of(slope, variance / sxx), mean_celsius: mx, mean: of(my, variance / n) })
+    Some(Line { slope: of(slope, variance / sxx), mean_celsius: mx, mean: of(my, variance / n) })
 }
 
 /// The clock of whole passes at the steady temperature: what a limit leaves of it falls as leakage grows.

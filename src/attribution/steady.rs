@@ -14,6 +14,8 @@ use super::signature::{Beyond, SignatureEnergy, work_energy};
 /// What a byte between memory and cache costs, for the bytes by which an excerpt may differ from the network: 12 pJ/bit
 /// (SC25, 10.1145/3712285.3759815), and a third more for the static power of its time.
 const BYTE_J: f64 = 130e-12;
+/// Scatter of the time of one window, in parts.
+const SCATTER: f64 = 0.003;
 /// Part by which the clock of a window may differ from the network's; others are left out where there are enough.
 const OFF: [f64; 2] = [0.015, 0.04];
 const FEWEST: usize = 2;
@@ -35,6 +37,8 @@ pub(super) struct Steady<'a> {
 struct Corrected {
     work: SignatureEnergy,
     correction: Correction,
+    /// Whether the device rested between bursts.
+    rests: bool,
 }
 
 impl<'a> Steady<'a> {
@@ -57,7 +61,8 @@ impl<'a> Steady<'a> {
         let kinds = windows.kinds.keys().filter(|kind| matches!(kind, SpanKind::Replay(_) | SpanKind::Excerpt(_)));
         let works: Vec<(SpanKind, Corrected)> = kinds.map(|&kind| (kind, steady.corrected(kind))).collect();
         if !windows.trace.header.contexts.is_empty() {
-            steady.counting = Counting::of(works.iter().map(|(kind, corrected)| (*kind, &corrected.work)));
+            let all = works.iter().map(|(kind, corrected)| (*kind, &corrected.work, corrected.rests));
+            steady.counting = Counting::of(all);
         }
         steady.works.extend(works);
         steady
@@ -65,7 +70,7 @@ impl<'a> Steady<'a> {
 
     /// One execution of a kind of work, as its windows have it.
     pub(super) fn work(&self, kind: SpanKind) -> SignatureEnergy {
-        let Corrected { work, correction } = self.corrected(kind);
+        let Corrected { work, correction, .. } = self.corrected(kind);
         let beyond = self.beyond(&work, correction.kelvin, work.beyond.clock);
         work.with(beyond)
     }
@@ -128,7 +133,9 @@ impl<'a> Steady<'a> {
     fn corrected(&self, kind: SpanKind) -> Corrected {
         let idle = self.active_idle.map_or(0.0, |idle| idle.value);
         let (mut windows, mut fillers) = (Vec::new(), Vec::new());
+        let mut rests = false;
         for (span, reading) in self.windows.spans_of(kind) {
+            rests |= span.state.rest_s.value() > 0.0;
             let (mut reading, correction) = self.reference.warmed(span, reading, idle);
             let mut unsure = 0.0;
             if let Some(run) = span.state.filler {
@@ -166,6 +173,13 @@ impl<'a> Steady<'a> {
         work.beyond.filler = fillers.iter().sum::<f64>() / n;
         work.beyond.clock =
             work.energy.map_or(0.0, |energy| energy.value) * sensitivity.energy_error * correction.clock.abs();
-        Corrected { work, correction }
+        // The scatter of others tells that of a single window; what that is, is put in later.
+        if let ([one], false) = (&work.rounds[..], self.windows.trace.header.contexts.is_empty()) {
+            work.time.get_or_insert(Uncertain::known(one.time, one.time * SCATTER));
+            work.energy.get_or_insert(Uncertain::known(one.energy, 0.0));
+            work.dynamic_alone = work.dynamic_alone.or(one.dynamic.map(Uncertain::exact));
+            work.dynamic = work.dynamic.or(work.dynamic_alone);
+        }
+        Corrected { work, correction, rests }
     }
 }

@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 
 use crate::run::Mixing;
-use crate::trace::{Span, SpanKind, Trace};
+use crate::trace::{PrecisionTarget, Span, SpanKind, Trace};
 
 /// Part of the clock that a window may be off: what is left is corrected for (crate::attribution).
 const TOLERATED: f64 = 0.01;
@@ -24,6 +24,10 @@ const HEAVY: f64 = 1.08;
 /// Bounds of the parts for rests and fillers: what is left for the work must be seen.
 const MOST: f64 = 0.75;
 const LEAST: f64 = 0.01;
+/// Scatter of one window that is expected, in parts.
+const SCATTER: f64 = 0.005;
+/// Part of the pass from which a layer has two windows at least.
+const LARGE: f64 = 0.01;
 /// Longest step from one part to the next.
 const STEP: f64 = 0.1;
 /// Length of a mix, in seconds, that the power limit does not follow, if its steps allow that.
@@ -74,6 +78,8 @@ pub(super) struct Clocks {
     network: Option<f64>,
     /// Whether a limit holds the network's clock down.
     limited: bool,
+    /// Energy of a pass.
+    pass_j: Option<f64>,
     limit_w: Option<f64>,
     idle_w: Option<f64>,
     own: HashMap<SpanKind, Own>,
@@ -101,6 +107,7 @@ impl Clocks {
             SpanKind::Pass => {
                 self.network = load.megahertz;
                 self.limited = load.limited;
+                self.pass_j = Some(load.energy / load.executions);
                 self.note_limit(&load);
             }
             SpanKind::Replay(_) | SpanKind::Excerpt(_) | SpanKind::Filler(_) => return self.judge(kind, &load) == Some(true),
@@ -202,6 +209,30 @@ impl Clocks {
             Some(Mixing { times, filler: Some((step, fillers)), rest_permille: 0 })
         };
         times().unwrap_or_default()
+    }
+
+    /// Kinds of work of which one window is enough: those that are measured alone, or that only serve layers, whose scatter is
+    /// within the target for small layers.
+    pub(super) fn small(&self, target: &PrecisionTarget, trace: &Trace) -> Vec<SpanKind> {
+        let Some(pass) = self.pass_j else { return Vec::new() };
+        let energy = |kind: SpanKind| self.own.get(&kind).map(|own| own.watts * own.time);
+        let mut large: Vec<SpanKind> = Vec::new();
+        let mut all: Vec<SpanKind> = Vec::new();
+        for (signature, context) in trace.header.contexts.iter().enumerate() {
+            let kinds = [Some(SpanKind::Replay(signature)), context.base.map(super::planner::base_kind)];
+            let squares: Option<f64> = kinds.iter().flatten().map(|kind| energy(*kind).map(|e| (e * SCATTER).powi(2))).sum();
+            let [whole, base] = kinds.map(|kind| kind.map_or(Some(0.0), energy));
+            let own = whole.zip(base).map(|(whole, base)| whole - base);
+            let wanted = own.map(|own| target.half_width(own, pass));
+            let is_small = squares.zip(wanted).is_some_and(|(squares, wanted)| 2.0 * squares.sqrt() < wanted)
+                && own.is_some_and(|own| own < LARGE * pass);
+            all.extend(kinds.into_iter().flatten());
+            if !is_small {
+                large.extend(kinds.into_iter().flatten());
+            }
+        }
+        all.retain(|kind| !large.contains(kind));
+        all
     }
 
     /// Chooses the step that others are mixed with, if any kind of work ran at a higher clock than the network: the single

@@ -20,7 +20,7 @@ use super::clock::{Clocks, Load};
 /// Least and most time of the warm-up: the notes of the field ask for half a minute, and 200 s settle every cooler.
 const WARM_UP: [f64; 2] = [30.0, 200.0];
 /// How far the temperature may still be from where it leads, in kelvin, if that is known this well.
-const NEAR: f64 = 2.0;
+const NEAR: f64 = 3.0;
 const KNOWN: f64 = 0.6;
 /// A rise in 20 s that is none, in kelvin.
 const STILL: f64 = 1.0;
@@ -163,7 +163,12 @@ impl Planner {
         if round >= PILOT && self.needed.is_empty() {
             self.needed = needed_rounds(trace, &self.target);
         }
-        let wanted = |kind: &SpanKind| round < PILOT || self.needed.get(kind).is_some_and(|&n| round < n);
+        let small = if round == 1 { self.clocks.small(&self.target, trace) } else { Vec::new() };
+        let wanted = |kind: &SpanKind| match round {
+            0 => true,
+            1 => !small.contains(kind),
+            _ => self.needed.get(kind).is_some_and(|&n| round < n),
+        };
         let mut groups: Vec<Vec<SpanKind>> = self.groups.clone();
         groups.retain(|group| group.iter().any(wanted));
         if groups.is_empty() || round >= MOST_ROUNDS {
@@ -285,7 +290,7 @@ fn needed_rounds(trace: &Trace, target: &PrecisionTarget) -> HashMap<SpanKind, u
     let Some(pass) = pass.energy else { return needed };
     for (signature, work) in signatures.iter().enumerate() {
         let Some(energy) = work.energy else { continue };
-        let wanted = (target.relative * energy.value).max(target.of_pass * pass.value);
+        let wanted = target.half_width(energy.value, pass.value);
         // What windows share is not lowered by more of them; they need not be much better than it.
         let shared = work.beyond.combined() * 1.96;
         let left = (wanted.powi(2) - shared.powi(2)).max((shared / 2.0).powi(2)).max((wanted / 4.0).powi(2)).sqrt();
@@ -294,7 +299,7 @@ fn needed_rounds(trace: &Trace, target: &PrecisionTarget) -> HashMap<SpanKind, u
         let variance: f64 = kinds.iter().flatten().map(|kind| counting.variance(*kind)).sum();
         let rounds = (counting.quantile().powi(2) * variance / left.powi(2)).ceil() as usize;
         for kind in kinds.into_iter().flatten() {
-            let rounds = rounds.clamp(PILOT, MOST_ROUNDS);
+            let rounds = rounds.clamp(1, MOST_ROUNDS);
             needed.entry(kind).and_modify(|n| *n = rounds.max(*n)).or_insert(rounds);
         }
     }

@@ -130,7 +130,10 @@ pub fn record(
         };
         let mut lost = Vec::new();
         let rest = f64::from(request.mixing.rest_permille) / 1000.0;
-        let lengths = Lengths { rest, ..lengths(request.kind, &options, period, queues) };
+        let usual = lengths(request.kind, &options, period, queues);
+        // What a sensor sees of bursts depends on when it looks, so it looks more often.
+        let longer = if rest > 0.0 { usual.window * RESTING } else { usual.window };
+        let lengths = Lengths { rest, window: longer, ..usual };
         let measured = measure(&mut rig, load, lengths, &mut *probe, &mut lost);
         let mut told: Result<(), TraceError> = lost.iter().try_for_each(|reason| {
             tell(&mut trace, writer, "lost_window", reason, |reason| {
@@ -234,6 +237,8 @@ fn tell(
 
 /// Samples of the primary meter inside a window, for the power picture.
 const SAMPLES: f64 = 10.0;
+/// How much longer windows are in which the device rests between bursts.
+const RESTING: f64 = 2.0;
 /// The same where windows are planned and the device waits while its meter is read.
 const FEW_SAMPLES: f64 = 2.5;
 

@@ -203,13 +203,21 @@ pub struct RecordOptions {
     pub seed: u64,
 }
 
-/// Half widths of 95 % intervals that are asked for: of each layer, the larger of the two.
+/// Half widths of 95 % intervals that are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PrecisionTarget {
     /// As a part of the layer's energy.
     pub relative: f64,
-    /// As a part of the pass's.
+    /// As a part of the pass's energy, of layers below a hundredth of that.
     pub of_pass: f64,
+}
+
+impl PrecisionTarget {
+    /// Half width that is asked for of a layer, in the unit of the two energies.
+    pub fn half_width(&self, layer: f64, pass: f64) -> f64 {
+        let relative = self.relative * layer;
+        if layer < 0.01 * pass { relative.max(self.of_pass * pass) } else { relative }
+    }
 }
 
 /// Traces of versions that measured no such pairs lack the key.
