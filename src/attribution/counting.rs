@@ -14,7 +14,9 @@ use crate::trace::SpanKind;
 use super::signature::SignatureEnergy;
 
 /// Fewest degrees of freedom from which the scatter of all is taken for that of each.
-const FEWEST: f64 = 10.0;
+const FEWEST: f64 = 5.0;
+/// How much larger than that of all windows the variance is taken to be, of a sort of which there are too few.
+const LARGE: f64 = 2.0;
 /// Chance at which a kind's own scatter would be called larger, for each of the kinds.
 const LARGER: f64 = 0.01;
 
@@ -72,18 +74,23 @@ impl Counting {
 
     /// The quantile of Student's t for two-sided 95 % intervals.
     pub fn quantile(&self) -> f64 {
-        let dof = self.all[0].dof.clamp(1.0, 1e6);
+        let dof = self.all.iter().map(|all| all.dof).sum::<f64>().clamp(1.0, 1e6);
         StudentsT::new(0.0, 1.0, dof).map_or(1.96, |t| t.inverse_cdf(0.975))
     }
 
     /// The variance of one window with its degrees of freedom; infinite where one window is all there is.
     pub(super) fn with_dof(&self, kind: SpanKind) -> (f64, f64) {
         let Some(own) = self.own.get(&kind) else { return (0.0, f64::INFINITY) };
-        let all = self.all[usize::from(own.rests)];
+        let (mut all, mut factor) = (self.all[usize::from(own.rests)], 1.0);
+        if all.dof < FEWEST {
+            let [steady, resting] = self.all;
+            all = Pooled { squares: steady.squares + resting.squares, dof: steady.dof + resting.dof };
+            factor = LARGE;
+        }
         if all.dof < FEWEST {
             return if own.dof > 0.0 { (own.variance, own.dof) } else { (f64::INFINITY, 1.0) };
         }
-        let pooled = all.squares / all.dof * own.mean.powi(2);
+        let pooled = factor * all.squares / all.dof * own.mean.powi(2);
         if own.dof > 0.0 && pooled > 0.0 && is_larger(own.variance / pooled, own.dof, all.dof) {
             return (own.variance, own.dof);
         }

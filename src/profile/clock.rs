@@ -28,6 +28,8 @@ const LEAST: f64 = 0.01;
 const SCATTER: f64 = 0.005;
 /// Part of the pass from which a layer has two windows at least.
 const LARGE: f64 = 0.01;
+/// Kinds of work that tell how windows scatter although some have one window only.
+const MANY: usize = 30;
 /// Longest step from one part to the next.
 const STEP: f64 = 0.1;
 /// Length of a mix, in seconds, that the power limit does not follow, if its steps allow that.
@@ -214,7 +216,8 @@ impl Clocks {
     /// Kinds of work of which one window is enough: those that are measured alone, or that only serve layers, whose scatter is
     /// within the target for small layers.
     pub(super) fn small(&self, target: &PrecisionTarget, trace: &Trace) -> Vec<SpanKind> {
-        let Some(pass) = self.pass_j else { return Vec::new() };
+        // With few kinds of work, all of them are needed to tell how windows scatter.
+        let Some(pass) = self.pass_j.filter(|_| self.own.len() >= MANY) else { return Vec::new() };
         let energy = |kind: SpanKind| self.own.get(&kind).map(|own| own.watts * own.time);
         let mut large: Vec<SpanKind> = Vec::new();
         let mut all: Vec<SpanKind> = Vec::new();

@@ -519,6 +519,7 @@ fn planned_options(options: &ProfileOptions, chosen: &Chosen, queues: bool) -> R
         rounds: 0,
         window_s: window,
         window_updates: 5,
+        settle_s: timing.settle.unwrap_or(Seconds::new(chosen.lag.value().max(0.2))),
         idle_window_s: Seconds::new(window.value().min(0.5)),
         pass_window_s: Seconds::new((window * PASS_WINDOWS).value().max(2.0)),
         warm_up_s: timing.warm_up.unwrap_or(Seconds::new(2.5)),

@@ -186,7 +186,7 @@ impl Planner {
         let mut rng = Rng::stream(Rng::stream(self.seed, ORDER_STREAM).number(), round as u64);
         groups.extend(self.clocks.filler().map(|kind| vec![kind]));
         rng.shuffle(&mut groups);
-        let parts = groups.len().div_ceil(PASSES);
+        let parts = groups.len().div_ceil(if round < PILOT { PASSES } else { 1 });
         for (at, mut group) in groups.into_iter().enumerate() {
             // Passes and active idle come in between, at even distances: they tell how the device drifts.
             if at.is_multiple_of(parts) {
