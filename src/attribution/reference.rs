@@ -25,6 +25,10 @@ const TIME_BY_CLOCK: f64 = 0.7;
 /// Fewest windows, and least spread of their clocks, from which a kind of work tells its own exponents.
 const FEWEST: usize = 3;
 const SPREAD: f64 = 0.01;
+/// Part of the clock within which windows tell an exponent.
+const FAR: f64 = 0.08;
+/// Least standard uncertainty of an exponent: it is none, in truth, but a curve.
+const LEAST_ERROR: f64 = 0.1;
 /// Scatter of a window's energy that an exponent is held against, in parts.
 const SCATTER: f64 = 0.004;
 /// Least rise of temperature, in kelvin, that tells where it leads, or what a kelvin costs.
@@ -255,10 +259,12 @@ impl Sensitivity {
 
     /// From windows of one kind of work at several clocks, as far as they tell more than what is known of all kernels:
     /// both are weighed by their variances.
+    ///
+    /// Only windows near the network's clock count: over more of it energy does not go along a straight line.
     pub(super) fn of(windows: &[(Reading, Correction)]) -> Self {
+        let windows: Vec<&(Reading, Correction)> = windows.iter().filter(|w| w.1.clock.abs() < FAR).collect();
         let n = windows.len() as f64;
-        let mean = |of: &dyn Fn(&(Reading, Correction)) -> f64| windows.iter().map(of).sum::<f64>() / n;
-        let clock = mean(&|w| -w.1.clock);
+        let clock = -windows.iter().map(|w| w.1.clock).sum::<f64>() / n;
         let sxx: f64 = windows.iter().map(|w| (-w.1.clock - clock).powi(2)).sum();
         if windows.len() < FEWEST || (sxx / n).sqrt() < SPREAD {
             return Self::PRIOR;
@@ -272,7 +278,7 @@ impl Sensitivity {
         let time = -slope(&|r| r.time);
         Self {
             energy: weight * energy + (1.0 - weight) * ENERGY_BY_CLOCK.0,
-            energy_error: (weight * variance).sqrt(),
+            energy_error: (weight * variance).sqrt().max(LEAST_ERROR),
             time: (weight * time + (1.0 - weight) * TIME_BY_CLOCK).clamp(0.0, 1.5),
         }
     }

@@ -17,7 +17,7 @@ const BYTE_J: f64 = 130e-12;
 /// Scatter of the time of one window, in parts.
 const SCATTER: f64 = 0.003;
 /// Part by which the clock of a window may differ from the network's; others are left out where there are enough.
-const OFF: [f64; 2] = [0.015, 0.04];
+const OFF: [f64; 3] = [0.012, 0.025, 0.05];
 const FEWEST: usize = 2;
 
 /// The windows of a trace, corrected.
