@@ -17,8 +17,8 @@ pub use agreement::{EnergyPair, energy_pairs, family_confidence, null_power};
 pub use balance::{Balance, balance};
 pub use counting::Counting;
 pub use integrate::{Reading, span_energy};
-pub use sampling::slow_down;
 pub use reference::{Reference, steady_temperature};
+pub use sampling::slow_down;
 pub use signature::{Beyond, RoundEnergy, SignatureEnergy, work_energy};
 pub use sum::{WorkSum, work_sum};
 

@@ -68,7 +68,11 @@ impl Reference {
     /// Finds the steady state in a trace; `idle` are the windows of active idle by the meter at hand.
     ///
     /// A kelvin costs what it adds to the power of whole passes; where a limit holds that constant, to active idle.
-    pub(super) fn of(trace: &Trace, idle: &[(Reading, Option<f64>)], busy: &[(Reading, Option<f64>)]) -> Self {
+    pub(super) fn of(
+        trace: &Trace,
+        idle: &[(Reading, Option<f64>)],
+        busy: &[(Reading, Option<f64>)],
+    ) -> Self {
         let passes: Vec<&Span> = trace.spans.iter().filter(|span| span.kind == SpanKind::Pass).collect();
         let celsius = steady_temperature(trace).or_else(|| {
             let seen: Vec<f64> = passes.iter().filter_map(|span| span.state.celsius).collect();
@@ -87,7 +91,13 @@ impl Reference {
             (Some(line), Some(celsius)) => Some(line.at(celsius)),
             _ => None,
         };
-        Self { celsius, watts_per_kelvin: of_passes.map(|line| line.slope).or(of_idle), megahertz, swing, active_idle }
+        Self {
+            celsius,
+            watts_per_kelvin: of_passes.map(|line| line.slope).or(of_idle),
+            megahertz,
+            swing,
+            active_idle,
+        }
     }
 
     /// What the work of a window would have read at the steady temperature, and how far from the steady state it was.
@@ -140,11 +150,10 @@ fn last_warm_up(trace: &Trace) -> Vec<&Span> {
 pub fn steady_temperature(trace: &Trace) -> Option<Uncertain> {
     let spans = last_warm_up(trace);
     let begin = spans.first()?.start;
-    let seen: Vec<(f64, f64)> = spans
-        .iter()
-        .filter_map(|span| Some(((span.end - begin).value(), span.state.celsius?)))
-        .collect();
-    let (low, high) = seen.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(_, c)| (l.min(c), h.max(c)));
+    let seen: Vec<(f64, f64)> =
+        spans.iter().filter_map(|span| Some(((span.end - begin).value(), span.state.celsius?))).collect();
+    let (low, high) =
+        seen.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(_, c)| (l.min(c), h.max(c)));
     if seen.len() < 6 || high - low < LEAST_RISE {
         return None;
     }
@@ -199,8 +208,10 @@ impl Line {
 
 /// A straight line through windows; none where their temperatures hardly differ.
 fn line(windows: &[(Reading, Option<f64>)]) -> Option<Line> {
-    let seen: Vec<(f64, f64)> = windows.iter().filter_map(|(r, celsius)| Some(((*celsius)?, r.energy / r.time))).collect();
-    let (low, high) = seen.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(c, _)| (l.min(c), h.max(c)));
+    let seen: Vec<(f64, f64)> =
+        windows.iter().filter_map(|(r, celsius)| Some(((*celsius)?, r.energy / r.time))).collect();
+    let (low, high) =
+        seen.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(c, _)| (l.min(c), h.max(c)));
     if seen.len() < 3 || high - low < LEAST_RISE {
         return None;
     }
@@ -231,7 +242,8 @@ fn clock(trace: &Trace, passes: &[&Span], celsius: Option<Uncertain>) -> Option<
         .filter(|span| span.state.limited)
         .filter_map(|span| Some((span.state.celsius?, span.state.megahertz?)))
         .collect();
-    let (low, high) = pairs.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(c, _)| (l.min(c), h.max(c)));
+    let (low, high) =
+        pairs.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(c, _)| (l.min(c), h.max(c)));
     if pairs.len() < 4 || high - low < LEAST_RISE {
         return Some(mean);
     }
@@ -255,7 +267,8 @@ pub(super) struct Sensitivity {
 }
 
 impl Sensitivity {
-    const PRIOR: Self = Self { energy: ENERGY_BY_CLOCK.0, energy_error: ENERGY_BY_CLOCK.1, time: TIME_BY_CLOCK };
+    const PRIOR: Self =
+        Self { energy: ENERGY_BY_CLOCK.0, energy_error: ENERGY_BY_CLOCK.1, time: TIME_BY_CLOCK };
 
     /// From windows of one kind of work at several clocks, as far as they tell more than what is known of all kernels:
     /// both are weighed by their variances.

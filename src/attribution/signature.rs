@@ -97,9 +97,10 @@ impl SignatureEnergy {
             Uncertain { value, std_error: shares, dof: energy.dof }
         });
         let dynamic_alone = difference(&|work| work.dynamic_alone);
-        let dynamic = dynamic_alone.zip(active_idle).zip(time).map(|((alone, idle), time)| {
-            alone.plus(Uncertain { value: 0.0, ..idle.times(time.value) })
-        });
+        let dynamic = dynamic_alone
+            .zip(active_idle)
+            .zip(time)
+            .map(|((alone, idle), time)| alone.plus(Uncertain { value: 0.0, ..idle.times(time.value) }));
         let alignment = self.alignment.hypot(other.alignment);
         Self { energy, time, power, dynamic, dynamic_alone, rounds, alignment, ..self.clone() }
     }

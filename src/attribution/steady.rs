@@ -42,7 +42,11 @@ struct Corrected {
 }
 
 impl<'a> Steady<'a> {
-    pub(super) fn new(windows: &'a Windows<'a>, reference: Reference, active_idle: Option<Uncertain>) -> Self {
+    pub(super) fn new(
+        windows: &'a Windows<'a>,
+        reference: Reference,
+        active_idle: Option<Uncertain>,
+    ) -> Self {
         let mut steady = Self {
             windows,
             reference,
@@ -58,7 +62,8 @@ impl<'a> Steady<'a> {
         let fillers: Vec<(usize, SignatureEnergy)> =
             steps.map(|step| (step, steady.work(SpanKind::Filler(step)))).collect();
         steady.fillers.extend(fillers);
-        let kinds = windows.kinds.keys().filter(|kind| matches!(kind, SpanKind::Replay(_) | SpanKind::Excerpt(_)));
+        let kinds =
+            windows.kinds.keys().filter(|kind| matches!(kind, SpanKind::Replay(_) | SpanKind::Excerpt(_)));
         let works: Vec<(SpanKind, Corrected)> = kinds.map(|&kind| (kind, steady.corrected(kind))).collect();
         if !windows.trace.header.contexts.is_empty() {
             let all = works.iter().map(|(kind, corrected)| (*kind, &corrected.work, corrected.rests));
@@ -140,7 +145,9 @@ impl<'a> Steady<'a> {
             let mut unsure = 0.0;
             if let Some(run) = span.state.filler {
                 let other = self.fillers.get(&run.step);
-                let Some(other) = other.and_then(|other| Some((other.energy?, other.time?))) else { continue };
+                let Some(other) = other.and_then(|other| Some((other.energy?, other.time?))) else {
+                    continue;
+                };
                 let at_window = Correction { clock: -correction.clock, ..correction };
                 let filler = Reading { energy: other.0.value, time: other.1.value, ..reading };
                 let filler = Sensitivity::of(&[]).at_clock(filler, at_window);
@@ -171,8 +178,9 @@ impl<'a> Steady<'a> {
         let readings: Vec<Reading> = windows.iter().map(|&(r, c)| sensitivity.at_clock(r, c)).collect();
         let mut work = work_energy(&readings, self.active_idle);
         work.beyond.filler = fillers.iter().sum::<f64>() / n;
-        work.beyond.clock =
-            work.energy.map_or(0.0, |energy| energy.value) * sensitivity.energy_error * correction.clock.abs();
+        work.beyond.clock = work.energy.map_or(0.0, |energy| energy.value)
+            * sensitivity.energy_error
+            * correction.clock.abs();
         // The scatter of others tells that of a single window; what that is, is put in later.
         if let ([one], false) = (&work.rounds[..], self.windows.trace.header.contexts.is_empty()) {
             work.time.get_or_insert(Uncertain::known(one.time, one.time * SCATTER));

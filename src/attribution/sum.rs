@@ -54,7 +54,8 @@ fn paired(parts: &[(f64, &SignatureEnergy)]) -> Option<WorkSum> {
 /// the cache, and what was mixed with a part, is each one's own.
 fn beyond(parts: &[(f64, &SignatureEnergy)]) -> f64 {
     let alike = |of: &dyn Fn(&Beyond) -> f64| parts.iter().map(|(n, work)| n * of(&work.beyond)).sum::<f64>();
-    let own = parts.iter().map(|(n, work)| (n * work.beyond.cache.hypot(work.beyond.filler)).powi(2)).sum::<f64>();
+    let own =
+        parts.iter().map(|(n, work)| (n * work.beyond.cache.hypot(work.beyond.filler)).powi(2)).sum::<f64>();
     alike(&|b| b.temperature).hypot(alike(&|b| b.clock)).hypot(own.sqrt())
 }
 

@@ -136,7 +136,10 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
     let expected = || format!("expected 0.1% to 50%, found \"{text}\"");
-    number.filter(|percent| (0.1..=50.0).contains(percent)).map(|percent| percent / 100.0).ok_or_else(expected)
+    number
+        .filter(|percent| (0.1..=50.0).contains(percent))
+        .map(|percent| percent / 100.0)
+        .ok_or_else(expected)
 }
 
 fn precision(text: &str) -> Result<Precision, String> {
@@ -248,7 +251,10 @@ fn options(arguments: &ProfileArguments) -> anyhow::Result<ProfileOptions> {
         nvml_lib: arguments.nvml.nvml_lib.clone(),
         timing: Timing {
             rounds: arguments.rounds,
-            target: arguments.target.or(arguments.precise.then_some(0.01)).or(arguments.quick.then_some(QUICK)),
+            target: arguments
+                .target
+                .or(arguments.precise.then_some(0.01))
+                .or(arguments.quick.then_some(QUICK)),
             window: seconds(arguments.window),
             settle: seconds(arguments.settle),
             warm_up: seconds(arguments.warm_up),

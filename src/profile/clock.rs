@@ -112,7 +112,9 @@ impl Clocks {
                 self.pass_j = Some(load.energy / load.executions);
                 self.note_limit(&load);
             }
-            SpanKind::Replay(_) | SpanKind::Excerpt(_) | SpanKind::Filler(_) => return self.judge(kind, &load) == Some(true),
+            SpanKind::Replay(_) | SpanKind::Excerpt(_) | SpanKind::Filler(_) => {
+                return self.judge(kind, &load) == Some(true);
+            }
             _ => {}
         }
         false
@@ -162,7 +164,8 @@ impl Clocks {
         let tried = self.tried.get(&kind)?.iter();
         let mut tried: Vec<(f64, f64)> = tried.map(|&(share, clock)| (share, clock - network)).collect();
         tried.sort_by(|a, b| a.1.abs().total_cmp(&b.1.abs()));
-        let least = if self.limited && self.filler.is_some() && self.filler() != Some(kind) { -MOST } else { 0.0 };
+        let least =
+            if self.limited && self.filler.is_some() && self.filler() != Some(kind) { -MOST } else { 0.0 };
         let guess = match tried[..] {
             [(share, off), (other, other_off), ..] if (off - other_off) * (share - other) > 0.0 => {
                 share - (off * (share - other) / (off - other_off)).clamp(-STEP, STEP)
@@ -190,7 +193,10 @@ impl Clocks {
         if load.filler_executions > 0.0 {
             let filler = self.own.get(&self.filler()?)?;
             time -= load.filler_executions * filler.time;
-            energy -= load.filler_executions * filler.time * filler.watts * (megahertz / network).powf(POWER_BY_CLOCK);
+            energy -= load.filler_executions
+                * filler.time
+                * filler.watts
+                * (megahertz / network).powf(POWER_BY_CLOCK);
         }
         let watts = energy / time * (network / megahertz).powf(POWER_BY_CLOCK);
         (time > 0.0 && watts > 0.0).then(|| Own { watts, time: time / load.executions, megahertz })
@@ -223,7 +229,8 @@ impl Clocks {
         let mut all: Vec<SpanKind> = Vec::new();
         for (signature, context) in trace.header.contexts.iter().enumerate() {
             let kinds = [Some(SpanKind::Replay(signature)), context.base.map(super::planner::base_kind)];
-            let squares: Option<f64> = kinds.iter().flatten().map(|kind| energy(*kind).map(|e| (e * SCATTER).powi(2))).sum();
+            let squares: Option<f64> =
+                kinds.iter().flatten().map(|kind| energy(*kind).map(|e| (e * SCATTER).powi(2))).sum();
             let [whole, base] = kinds.map(|kind| kind.map_or(Some(0.0), energy));
             let own = whole.zip(base).map(|(whole, base)| whole - base);
             let wanted = own.map(|own| target.half_width(own, pass));
@@ -241,9 +248,12 @@ impl Clocks {
     /// Chooses the step that others are mixed with, if any kind of work ran at a higher clock than the network: the single
     /// step that draws most. Gives the kinds that need it.
     pub(super) fn choose_filler(&mut self, trace: &Trace) -> Vec<SpanKind> {
-        let (Some(network), Some(limit), true) = (self.network, self.limit_w, self.limited) else { return Vec::new() };
+        let (Some(network), Some(limit), true) = (self.network, self.limit_w, self.limited) else {
+            return Vec::new();
+        };
         let is_light = |own: &Own| own.megahertz > network * (1.0 + TOLERATED) && own.watts < limit;
-        let mut light: Vec<SpanKind> = self.own.iter().filter(|(_, own)| is_light(own)).map(|(kind, _)| *kind).collect();
+        let mut light: Vec<SpanKind> =
+            self.own.iter().filter(|(_, own)| is_light(own)).map(|(kind, _)| *kind).collect();
         light.sort_unstable();
         let single = |kind: &SpanKind| match *kind {
             SpanKind::Replay(signature) => {
@@ -300,7 +310,9 @@ mod tests {
 
     #[test]
     fn a_mix_has_the_ratio_asked_for() {
-        for (part, work, filler) in [(0.5, 1e-3, 1e-3), (0.2, 1e-4, 2e-3), (0.6, 5e-3, 1e-4), (0.05, 1e-5, 1e-3)] {
+        for (part, work, filler) in
+            [(0.5, 1e-3, 1e-3), (0.2, 1e-4, 2e-3), (0.6, 5e-3, 1e-4), (0.05, 1e-5, 1e-3)]
+        {
             let (times, fillers) = ratio(part, work, filler);
             let other = fillers as f64 * filler;
             let found = other / (other + times as f64 * work);

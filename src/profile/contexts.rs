@@ -62,7 +62,9 @@ impl Contexts {
         let contexts = all_of.iter().zip(&records).map(|((_, excerpt), &record)| {
             let base = (record.first < record.last).then(|| {
                 let base = ExcerptRecord { last: record.last - 1, ..record };
-                measured.get(&base).map_or_else(|| Base::Excerpt(place(&mut others, base)), |&at| Base::Replay(at))
+                measured
+                    .get(&base)
+                    .map_or_else(|| Base::Excerpt(place(&mut others, base)), |&at| Base::Replay(at))
             });
             Context { excerpt: record, base, error_bytes: excerpt.error_bytes }
         });

@@ -14,8 +14,7 @@ use crate::sim::Truth;
 use crate::stats::Rng;
 use crate::trace::{
     DeviceRecord, Environment, Header, LayerRecord, MeterKind, PrecisionTarget, RecordOptions, SpanKind,
-    TRACE_SCHEMA, Tool,
-    Trace, TraceError, TraceWriter, Warning, WeightsAndInput,
+    TRACE_SCHEMA, Tool, Trace, TraceError, TraceWriter, Warning, WeightsAndInput,
 };
 use crate::units::Seconds;
 

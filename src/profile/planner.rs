@@ -235,7 +235,8 @@ impl Planned for Planner {
         let options = &header.options;
         let kinds: usize = self.groups.iter().map(Vec::len).sum();
         let window = options.settle_s + options.window_s * 1.2;
-        Seconds::new(2.0 * WARM_UP[0]) + (window * kinds as f64 + options.settle_s + options.pass_window_s) * PILOT as f64
+        Seconds::new(2.0 * WARM_UP[0])
+            + (window * kinds as f64 + options.settle_s + options.pass_window_s) * PILOT as f64
     }
 }
 
@@ -277,9 +278,11 @@ fn is_warm(trace: &Trace) -> bool {
         return time >= most;
     }
     let Some(now) = last.state.celsius else { return true };
-    let known = steady_temperature(trace).is_some_and(|end| end.std_error <= KNOWN && (end.value - now).abs() <= NEAR);
+    let known = steady_temperature(trace)
+        .is_some_and(|end| end.std_error <= KNOWN && (end.value - now).abs() <= NEAR);
     let before = warm.iter().rev().find(|span| last.end - span.end >= Seconds::new(STILL_FOR));
-    let still = before.and_then(|span| span.state.celsius).is_some_and(|then| (now - then).abs() <= STILL / 4.0);
+    let still =
+        before.and_then(|span| span.state.celsius).is_some_and(|then| (now - then).abs() <= STILL / 4.0);
     known || still
 }
 
@@ -293,7 +296,8 @@ fn needed_rounds(trace: &Trace, target: &PrecisionTarget) -> HashMap<SpanKind, u
         let wanted = target.half_width(energy.value, pass.value);
         // What windows share is not lowered by more of them; they need not be much better than it.
         let shared = work.beyond.combined() * 1.96;
-        let left = (wanted.powi(2) - shared.powi(2)).max((shared / 2.0).powi(2)).max((wanted / 4.0).powi(2)).sqrt();
+        let left =
+            (wanted.powi(2) - shared.powi(2)).max((shared / 2.0).powi(2)).max((wanted / 4.0).powi(2)).sqrt();
         let base = trace.header.contexts.get(signature).and_then(|context| context.base);
         let kinds = [Some(SpanKind::Replay(signature)), base.map(base_kind)];
         let variance: f64 = kinds.iter().flatten().map(|kind| counting.variance(*kind)).sum();

@@ -5,7 +5,8 @@ use crate::clock::Clock;
 use crate::meter::{Meter, ReadError};
 use crate::plan::Plan;
 use crate::trace::{
-    ExcerptRecord, FillerRun, RecordOptions, Span, SpanKind, Trace, TraceError, TraceWriter, Warning, WindowState,
+    ExcerptRecord, FillerRun, RecordOptions, Span, SpanKind, Trace, TraceError, TraceWriter, Warning,
+    WindowState,
 };
 use crate::units::Seconds;
 

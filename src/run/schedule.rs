@@ -121,7 +121,9 @@ impl Schedule {
 pub(super) fn least_time(kind: SpanKind, options: &RecordOptions) -> Seconds {
     match kind {
         SpanKind::WarmUp => options.warm_up_s,
-        SpanKind::Replay(_) | SpanKind::Excerpt(_) | SpanKind::Filler(_) => options.settle_s + options.window_s,
+        SpanKind::Replay(_) | SpanKind::Excerpt(_) | SpanKind::Filler(_) => {
+            options.settle_s + options.window_s
+        }
         SpanKind::Pass => options.settle_s + options.pass_window_s,
         SpanKind::Idle | SpanKind::ActiveIdle => options.settle_s + options.idle_window_s,
         SpanKind::Watched | SpanKind::Unwatched => pair_time(options) / 2.0,

@@ -498,7 +498,15 @@ mod tests {
 
     fn span(executions: f64) -> Span {
         let (start, end) = (Instant::from_nanos(5), Instant::from_nanos(9));
-        Span { kind: SpanKind::Pass, round: 0, start, end, executions, edge_s: Seconds::ZERO, state: WindowState::default() }
+        Span {
+            kind: SpanKind::Pass,
+            round: 0,
+            start,
+            end,
+            executions,
+            edge_s: Seconds::ZERO,
+            state: WindowState::default(),
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use layerjoule::report::{ClosureRow, IdleRow, KindRow, LayerRow, Method, PassRow
 use layerjoule::stats::{Estimate, Rng};
 use layerjoule::trace::{
     DeviceRecord, Environment, Header, LayerRecord, MeterKind, MeterRecord, MeterStatus, NetworkRecord,
-    Reads, RecordOptions, Sample, Sampling, Span, SpanKind, Tool, Trace,
+    Reads, RecordOptions, Sample, Sampling, Span, SpanKind, Tool, Trace, WindowState,
 };
 use layerjoule::units::{Joules, Seconds, Watts};
 
@@ -381,6 +381,8 @@ fn trace(
         simulated: false,
         emulated: false,
         network: network.clone(),
+        contexts: Vec::new(),
+        excerpts: Vec::new(),
         layers: lines.iter().zip(signatures).map(layer).collect(),
         signatures: distinct.clone(),
         device: device.clone(),
@@ -442,7 +444,15 @@ impl Tape {
         let start = Instant::from_nanos(self.nanos);
         self.rest(seconds, watts);
         let end = Instant::from_nanos(self.nanos);
-        self.spans.push(Span { kind, round, start, end, executions: 300.0, edge_s: Seconds::new(1e-4), state: WindowState::default() });
+        self.spans.push(Span {
+            kind,
+            round,
+            start,
+            end,
+            executions: 300.0,
+            edge_s: Seconds::new(1e-4),
+            state: WindowState::default(),
+        });
     }
 
     fn rest(&mut self, seconds: f64, watts: f64) {

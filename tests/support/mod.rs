@@ -257,6 +257,8 @@ pub(crate) fn header(plan: &Plan, period: f64, rounds: usize) -> Header {
                 bytes: 100,
             })
             .collect(),
+        contexts: Vec::new(),
+        excerpts: Vec::new(),
         signatures: plan.signatures.iter().map(|s| s.text.clone()).collect(),
         device: DeviceRecord {
             kind: "cpu".to_string(),
