@@ -76,6 +76,9 @@ impl CounterFault {
         let text = format!("{counter}: {self}");
         match self {
             Self::TooLong { .. } | Self::Jump { .. } => ReadError::Lost(text),
+            // One that starts anew is far below where it was, and counts on from there; one that just goes backwards
+            // cannot be believed any more.
+            Self::Reset { from, to, .. } if to < from / 2 => ReadError::Lost(text),
             Self::Reset { .. } | Self::BeyondRange { .. } => ReadError::Fatal(text),
         }
     }
@@ -219,6 +222,18 @@ mod tests {
         // The state is kept: a torn read can be repeated.
         let energy = counter.advance(100_000_500_000, at(0.6)).unwrap();
         assert!((energy.value() - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_counter_that_starts_anew_costs_its_window_and_one_that_goes_backwards_the_run() {
+        let mut counter = microjoules(262_143_328_850);
+        counter.count(100_000_000_000, at(0.0), &"zone").unwrap();
+        // 50 000 J and one microjoule are no beginning.
+        let told = counter.clone().count(50_000_000_000, at(0.5), &"zone");
+        assert!(matches!(told, Err(ReadError::Fatal(text)) if text.starts_with("zone: the counter went back from")));
+        let told = counter.count(49_999_999_999, at(0.5), &"zone");
+        assert!(matches!(told, Err(ReadError::Lost(text)) if text.starts_with("zone: the counter went back from")));
+        assert_eq!(counter.count(49_999_999_999 + 7_000_000, at(0.6), &"zone").unwrap(), Joules::new(7.0));
     }
 
     #[test]
