@@ -230,9 +230,13 @@ mod tests {
         counter.count(100_000_000_000, at(0.0), &"zone").unwrap();
         // 50 000 J and one microjoule are no beginning.
         let told = counter.clone().count(50_000_000_000, at(0.5), &"zone");
-        assert!(matches!(told, Err(ReadError::Fatal(text)) if text.starts_with("zone: the counter went back from")));
+        assert!(
+            matches!(told, Err(ReadError::Fatal(text)) if text.starts_with("zone: the counter went back from"))
+        );
         let told = counter.count(49_999_999_999, at(0.5), &"zone");
-        assert!(matches!(told, Err(ReadError::Lost(text)) if text.starts_with("zone: the counter went back from")));
+        assert!(
+            matches!(told, Err(ReadError::Lost(text)) if text.starts_with("zone: the counter went back from"))
+        );
         assert_eq!(counter.count(49_999_999_999 + 7_000_000, at(0.6), &"zone").unwrap(), Joules::new(7.0));
     }
 

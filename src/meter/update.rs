@@ -105,7 +105,8 @@ fn why_still(meter: &mut dyn Meter, clock: &dyn Clock) -> ReadError {
         clock.sleep_until(clock.now() + SELDOM);
         meter.read(clock.now()).ok()
     };
-    let moved = read().zip(read()).map(|(before, after)| after - before).filter(|moved| *moved > Joules::ZERO);
+    let moved =
+        read().zip(read()).map(|(before, after)| after - before).filter(|moved| *moved > Joules::ZERO);
     let still = format!("the counter stood still for {:.0} s", STILL.value());
     ReadError::Fatal(match moved {
         Some(moved) => format!(

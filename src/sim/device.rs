@@ -66,7 +66,11 @@ impl SimDevice {
                     let period = Seconds::new(sensor.update_period_s);
                     (
                         MeterKind::Power,
-                        Box::new(SimPower { reading, id: sensor.id.clone(), integral: PowerIntegral::new(period) }),
+                        Box::new(SimPower {
+                            reading,
+                            id: sensor.id.clone(),
+                            integral: PowerIntegral::new(period),
+                        }),
                         Some(period),
                     )
                 }

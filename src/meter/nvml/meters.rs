@@ -57,7 +57,9 @@ impl Meter for EnergyMeter {
         let millijoules = millijoules.map_err(|error| read_error(&self.id, &error))?;
         self.counter.advance(millijoules, now).map_err(|fault| match fault {
             // 2^64 mJ are half a billion years at a kilowatt: whatever falls did not wrap.
-            CounterFault::Reset { from, to, .. } => fallen(self.counter.refuse(fault, &self.id), &self.id, from, to),
+            CounterFault::Reset { from, to, .. } => {
+                fallen(self.counter.refuse(fault, &self.id), &self.id, from, to)
+            }
             fault => self.counter.refuse(fault, &self.id),
         })
     }
