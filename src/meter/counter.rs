@@ -24,9 +24,7 @@ const LATE: Seconds = Seconds::new(1.0);
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub(super) enum CounterFault {
     /// The counter fell, and a wrap would mean too much energy.
-    #[error(
-        "the counter went back from {from} to {to}; a wrap would mean {joules:.0} J in {seconds:.3} s, so it was reset"
-    )]
+    #[error("the counter went back from {from} to {to}; {}, so it was reset", if_wrapped(*joules, *seconds))]
     Reset {
         /// The reading before.
         from: u64,
@@ -68,6 +66,14 @@ pub(super) enum CounterFault {
         /// Time between the readings.
         seconds: f64,
     },
+}
+
+/// What a wrap would mean. A counter of 64 bits has none: its joules would be those of a power station's years.
+fn if_wrapped(joules: f64, seconds: f64) -> String {
+    if joules > 1e12 {
+        return "it is too large to wrap".to_string();
+    }
+    format!("a wrap would mean {joules:.0} J in {seconds:.3} s")
 }
 
 impl CounterFault {
