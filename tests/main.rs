@@ -21,6 +21,7 @@ mod mutation;
 mod networks;
 mod nvml;
 mod onnx;
+mod pathological;
 mod perf;
 mod pictures;
 mod pipeline;

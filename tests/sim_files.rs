@@ -202,7 +202,7 @@ fn the_page_describes_every_key() {
         preset("a100").to_toml()
     );
     let keys = all.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key);
-    for key in keys.chain(["per_query_j", "forgets_within_s"]) {
+    for key in keys.chain(["per_query_j", "forgets_within_s", "for_s"]) {
         assert!(
             page.contains(&format!("| `{key}` |")),
             "docs/simulated-devices.md says nothing about `{key}`"

@@ -5,8 +5,12 @@
 
 mod agreement;
 mod balance;
+mod commensurate;
 mod counting;
+mod frozen;
 mod integrate;
+mod limited;
+mod read_rate;
 mod reference;
 mod sampling;
 mod signature;
@@ -15,8 +19,12 @@ mod sum;
 
 pub use agreement::{EnergyPair, energy_pairs, family_confidence, null_power};
 pub use balance::{Balance, balance};
+pub use commensurate::{Commensurate, commensurate};
 pub use counting::Counting;
+pub use frozen::{Frozen, frozen};
 pub use integrate::{Reading, span_energy};
+pub use limited::{HeldWindows, held_windows};
+pub use read_rate::{ReadRate, read_rate};
 pub use reference::{Reference, steady_temperature};
 pub use sampling::slow_down;
 pub use signature::{Beyond, RoundEnergy, SignatureEnergy, work_energy};
@@ -110,13 +118,16 @@ impl<'a> Windows<'a> {
         let edges = edge_energies(trace, meter);
         let still = still(trace, meter, &edges);
         let short = too_short(trace, meter);
+        let frozen = frozen(trace, meter).map_or(Vec::new(), |found| found.doubtful);
         let energies: Vec<Option<Joules>> =
             edges.iter().map(|edges| edges.map(|[start, end]| end - start)).collect();
         let mut kinds: HashMap<SpanKind, Vec<u32>> = HashMap::new();
         let counts = energies
             .iter()
             .zip(still.doubtful.iter().zip(&short))
-            .map(|(energy, (&doubtful, &short))| energy.is_some() && !doubtful && !short);
+            .map(|(energy, (&doubtful, &short))| energy.is_some() && !doubtful && !short)
+            .enumerate()
+            .map(|(span, counts)| counts && !frozen.get(span).is_some_and(|&frozen| frozen));
         for ((at, span), _) in (0..).zip(&trace.spans).zip(counts).filter(|&(_, counts)| counts) {
             kinds.entry(span.kind).or_default().push(at);
         }

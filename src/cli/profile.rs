@@ -13,7 +13,7 @@ use crate::backend::CacheUse;
 use crate::meter::MeterChoice;
 use crate::plan::{Layout, Precision};
 use crate::profile::{DeviceChoice, Hooks, Outcome, ProfileOptions, QUICK, Timing, profile};
-use crate::report::{Status, layers_csv, table};
+use crate::report::{LayerRow, Status, layers_csv, table};
 use crate::run::RecordError;
 use crate::sim::{DeviceParameters, PRESETS};
 use crate::units::Seconds;
@@ -207,18 +207,22 @@ fn ending(outcome: &Outcome) -> Exit {
             Exit::Environment
         }
     };
+    let is_lacking = |layer: &&LayerRow| layer.status == Status::Unavailable && layer.signature.is_some();
+    let lacking = outcome.report.layers.iter().filter(is_lacking).count();
     match &outcome.ended_early {
+        None if lacking > 0 => {
+            super::complain(&format!(
+                "error: {lacking} of {} layers have no energy; the warnings say why",
+                outcome.report.layers.len()
+            ));
+            Exit::Environment
+        }
         None => written,
         Some(RecordError::Budget) => {
             super::complain(
                 "the time budget ran out; the finished windows are kept, the same command goes on",
             );
-            let lacking = outcome
-                .report
-                .layers
-                .iter()
-                .any(|l| l.status == Status::Unavailable && l.signature.is_some());
-            if lacking { Exit::Environment } else { written }
+            if lacking > 0 { Exit::Environment } else { written }
         }
         Some(RecordError::Stopped) => {
             super::complain("interrupted; the finished windows are kept, the same command goes on");

@@ -24,9 +24,7 @@ const LATE: Seconds = Seconds::new(1.0);
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub(super) enum CounterFault {
     /// The counter fell, and a wrap would mean too much energy.
-    #[error(
-        "the counter went back from {from} to {to}; a wrap would mean {joules:.0} J in {seconds:.3} s, so it was reset"
-    )]
+    #[error("the counter went back from {from} to {to}; {}, so it was reset", if_wrapped(*joules, *seconds))]
     Reset {
         /// The reading before.
         from: u64,
@@ -70,12 +68,23 @@ pub(super) enum CounterFault {
     },
 }
 
+/// What a wrap would mean. A counter of 64 bits has none: its joules would be those of a power station's years.
+fn if_wrapped(joules: f64, seconds: f64) -> String {
+    if joules > 1e12 {
+        return "it is too large to wrap".to_string();
+    }
+    format!("a wrap would mean {joules:.0} J in {seconds:.3} s")
+}
+
 impl CounterFault {
     /// What the reader of a meter is told, with the counter's name.
     fn error(self, counter: &dyn Display) -> ReadError {
         let text = format!("{counter}: {self}");
         match self {
             Self::TooLong { .. } | Self::Jump { .. } => ReadError::Lost(text),
+            // One that starts anew is far below where it was, and counts on from there; one that just goes backwards
+            // cannot be believed any more.
+            Self::Reset { from, to, .. } if to < from / 2 => ReadError::Lost(text),
             Self::Reset { .. } | Self::BeyondRange { .. } => ReadError::Fatal(text),
         }
     }
@@ -219,6 +228,22 @@ mod tests {
         // The state is kept: a torn read can be repeated.
         let energy = counter.advance(100_000_500_000, at(0.6)).unwrap();
         assert!((energy.value() - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_counter_that_starts_anew_costs_its_window_and_one_that_goes_backwards_the_run() {
+        let mut counter = microjoules(262_143_328_850);
+        counter.count(100_000_000_000, at(0.0), &"zone").unwrap();
+        // 50 000 J and one microjoule are no beginning.
+        let told = counter.clone().count(50_000_000_000, at(0.5), &"zone");
+        assert!(
+            matches!(told, Err(ReadError::Fatal(text)) if text.starts_with("zone: the counter went back from"))
+        );
+        let told = counter.count(49_999_999_999, at(0.5), &"zone");
+        assert!(
+            matches!(told, Err(ReadError::Lost(text)) if text.starts_with("zone: the counter went back from"))
+        );
+        assert_eq!(counter.count(49_999_999_999 + 7_000_000, at(0.6), &"zone").unwrap(), Joules::new(7.0));
     }
 
     #[test]

@@ -10,7 +10,7 @@ const JOINED_PERIODS: f64 = 5.0;
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error(
     "{seconds:.2} s between two power readings, at most {most:.2} s can be joined; other busy processes hold the \
-     program up (`layerjoule doctor` names them), or a layer takes that long and needs a smaller --batch"
+     program up (`layerjoule doctor` names them), the sensor did not answer, or a layer takes that long and needs a smaller --batch"
 )]
 pub struct Gap {
     seconds: f64,

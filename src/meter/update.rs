@@ -14,6 +14,18 @@ pub(super) const STILL: Seconds = Seconds::new(3.0);
 /// Between two looks: well below the period of the fastest counter, RAPL's 1 ms.
 const POLL: Seconds = Seconds::new(100e-6);
 
+/// Between two readings of a counter that stood still while it was read often: one that forgets what lies between close
+/// readings moves then (Dauner et al., HotCarbon 2026).
+const SELDOM: Seconds = Seconds::new(1.0);
+
+/// Why a period is not known.
+enum Failure {
+    /// The reading stands still.
+    Still,
+    /// It cannot be read.
+    Unread(ReadError),
+}
+
 /// The changes of one meter's reading.
 struct Watch {
     begin: Instant,
@@ -29,7 +41,7 @@ impl Watch {
     }
 
     /// Looks once; the period when it is known.
-    fn look(&mut self, meter: &mut dyn Meter, now: Instant) -> Result<Option<Seconds>, ReadError> {
+    fn look(&mut self, meter: &mut dyn Meter, now: Instant) -> Result<Option<Seconds>, Failure> {
         let last_change = self.changes.last().copied().unwrap_or(self.since);
         match meter.read(now) {
             Ok(energy) => {
@@ -45,13 +57,10 @@ impl Watch {
                 self.changes.clear();
                 self.since = now;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(Failure::Unread(error)),
         }
         if now - last_change > STILL {
-            return Err(ReadError::Fatal(format!(
-                "the counter stood still for {:.0} s; it does not work on this machine",
-                STILL.value()
-            )));
+            return Err(Failure::Still);
         }
         let enough = self.changes.len() > CHANGES || (now - self.begin > LONGEST && self.changes.len() > 1);
         Ok(enough.then(|| self.period()))
@@ -72,7 +81,7 @@ impl Watch {
 pub fn update_periods(meters: &mut [&mut dyn Meter], clock: &dyn Clock) -> Vec<Result<Seconds, ReadError>> {
     let begin = clock.now();
     let mut watches: Vec<Watch> = meters.iter().map(|_| Watch::new(begin)).collect();
-    let mut found: Vec<Option<Result<Seconds, ReadError>>> = meters.iter().map(|_| None).collect();
+    let mut found: Vec<Option<Result<Seconds, Failure>>> = meters.iter().map(|_| None).collect();
     while found.iter().any(Option::is_none) {
         for ((meter, watch), found) in meters.iter_mut().zip(&mut watches).zip(&mut found) {
             if found.is_none() {
@@ -81,7 +90,33 @@ pub fn update_periods(meters: &mut [&mut dyn Meter], clock: &dyn Clock) -> Vec<R
         }
         clock.sleep_until(clock.now() + POLL);
     }
-    found.into_iter().flatten().collect()
+    let told = |(found, meter): (Result<Seconds, Failure>, &mut &mut dyn Meter)| {
+        found.map_err(|failure| match failure {
+            Failure::Still => why_still(&mut **meter, clock),
+            Failure::Unread(error) => error,
+        })
+    };
+    found.into_iter().flatten().zip(meters).map(told).collect()
+}
+
+/// Reads a counter seldom that stood still while it was read often.
+fn why_still(meter: &mut dyn Meter, clock: &dyn Clock) -> ReadError {
+    let mut read = || {
+        clock.sleep_until(clock.now() + SELDOM);
+        meter.read(clock.now()).ok()
+    };
+    let moved =
+        read().zip(read()).map(|(before, after)| after - before).filter(|moved| *moved > Joules::ZERO);
+    let still = format!("the counter stood still for {:.0} s", STILL.value());
+    ReadError::Fatal(match moved {
+        Some(moved) => format!(
+            "{still} while it was read every {:.1} ms, and showed {:.1} W when it was read every second: it depends on \
+             how often it is read, so its joules are none; use another meter",
+            POLL.value() * 1e3,
+            (moved / SELDOM).value()
+        ),
+        None => format!("{still}; it does not work on this machine"),
+    })
 }
 
 #[cfg(test)]
@@ -156,6 +191,30 @@ mod tests {
         let found = update_periods(&mut [&mut meter], &*clock).remove(0);
         assert_eq!(meter.1.len(), 2);
         assert!((found.clone().unwrap().value() - 1.0).abs() <= 2.0 * POLL.value(), "{found:?}");
+    }
+
+    /// 100 W; readings within 50 ms of each other lose what lies between them.
+    #[derive(Default)]
+    struct Forgets {
+        last: Option<Instant>,
+        lost: Seconds,
+    }
+
+    impl Meter for Forgets {
+        fn read(&mut self, now: Instant) -> Result<Joules, ReadError> {
+            let passed = self.last.replace(now).map_or(Seconds::ZERO, |last| now - last);
+            self.lost += if passed < Seconds::new(0.05) { passed } else { Seconds::ZERO };
+            Ok(Joules::new(100.0 * (now.since_origin() - self.lost).value()))
+        }
+    }
+
+    #[test]
+    fn a_counter_that_stands_still_only_when_it_is_read_often_is_refused_by_that_name() {
+        let mut meter = Forgets::default();
+        let found = update_periods(&mut [&mut meter], &ManualClock::default()).remove(0);
+        let Err(ReadError::Fatal(text)) = found else { panic!("{found:?}") };
+        assert!(text.contains("stood still for 3 s while it was read every 0.1 ms"), "{text}");
+        assert!(text.contains("showed 100.0 W when it was read every second"), "{text}");
     }
 
     #[test]

@@ -5,11 +5,13 @@ use crate::stats::{Estimate, Uncertain};
 use crate::trace::{LayerRecord, MeterStatus, Trace, Warning};
 use crate::units::Joules;
 
+use super::doubts::doubt;
 use super::kinds::kind_rows;
 use super::run_file::{
     AlsoRow, BudgetRow, ClosureRow, IdleRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport, Status,
 };
 use super::sampling::{sampling_row, sampling_warning};
+use super::sanity::check_sanity;
 
 /// Residual beyond which the balance is called open: 3 % of the pass (docs/measuring.md, balance).
 const CLOSURE_LIMIT: f64 = 0.03;
@@ -47,7 +49,7 @@ pub fn run_report(trace: &Trace) -> RunReport {
     warnings.extend(row_warnings(&layers, &closure));
     let sampling = sampling_row(trace);
     warnings.extend(sampling.as_ref().and_then(sampling_warning));
-    RunReport {
+    let mut report = RunReport {
         schema: RUN_SCHEMA.to_string(),
         tool: header.tool.clone(),
         created: header.created.clone(),
@@ -68,7 +70,10 @@ pub fn run_report(trace: &Trace) -> RunReport {
         sampling,
         layers,
         warnings,
-    }
+    };
+    doubt(&mut report, trace, &primary);
+    check_sanity(&mut report, &primary);
+    report
 }
 
 /// The rows of layers that nobody has measured: what they are and what they cost in operations and bytes.
@@ -288,6 +293,7 @@ fn pass_row(trace: &Trace, pass: &SignatureEnergy) -> PassRow {
         time_s: pass.time.map(|t| t.estimate()),
         energy_j: pass.energy.map(|e| e.estimate()),
         energy_per_image_j: pass.energy.map(|e| e.times(1.0 / batch).estimate()),
+        warnings: Vec::new(),
     }
 }
 
@@ -306,6 +312,7 @@ fn closure_row(trace: &Trace, attribution: &Attribution) -> ClosureRow {
             .iter()
             .map(|layer| Some(Joules::new(*balance?.reconciled.get(layer.signature?)?)))
             .collect(),
+        warnings: Vec::new(),
     }
 }
 

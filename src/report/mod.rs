@@ -4,11 +4,13 @@ mod build;
 mod consistent;
 mod csv;
 mod disagree;
+mod doubts;
 mod kinds;
 mod picture;
 mod read_run;
 mod run_file;
 mod sampling;
+mod sanity;
 pub mod si;
 mod table;
 

@@ -224,6 +224,9 @@ pub struct PassRow {
     pub energy_j: Option<Estimate<Joules>>,
     /// Energy of one pass for each item of the batch.
     pub energy_per_image_j: Option<Estimate<Joules>>,
+    /// Codes of warnings about this row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Power with nothing running.
@@ -273,4 +276,7 @@ pub struct ClosureRow {
     pub residual_ratio: Option<f64>,
     /// Energies of the rows of `layers`, in order, moved within their uncertainty so that the balance holds.
     pub reconciled_j: Vec<Option<Joules>>,
+    /// Codes of warnings about this row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }

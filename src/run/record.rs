@@ -34,6 +34,12 @@ pub enum RecordError {
         /// How long.
         seconds: f64,
     },
+    /// The primary meter no longer answers.
+    #[error("the meter has not answered for {seconds:.0} s; run `layerjoule doctor`")]
+    Silent {
+        /// How long.
+        seconds: f64,
+    },
     /// The device does not finish its work.
     #[error(
         "the device has not finished a burst of work for {seconds:.0} s: it hangs; look for its errors in the \

@@ -369,7 +369,13 @@ impl<'a> Rig<'a> {
                 }
             }
             if self.clock.now() - begin > patience {
-                return Err(RecordError::Still { seconds: patience.value() });
+                let answers = previous.is_some_and(|look| self.clock.now() - look.after < patience / 2.0);
+                let seconds = patience.value();
+                return Err(if answers {
+                    RecordError::Still { seconds }
+                } else {
+                    RecordError::Silent { seconds }
+                });
             }
             // The primary meter is looked at here all the time, and a change must not be seen by anyone else.
             if self.clock.now() - self.last_read > self.unread {

@@ -12,7 +12,7 @@ use crate::trace::{MeterKind, MeterRecord, MeterStatus};
 use crate::units::{Joules, Seconds, Watts};
 
 use super::machine::Machine;
-use super::parameters::{DeviceParameters, Domain, SensorKind, SensorParameters};
+use super::parameters::{DeviceParameters, Domain, Fault, SensorKind, SensorParameters};
 use super::work::Work;
 
 /// A simulated device. Copies are the same device.
@@ -59,14 +59,18 @@ impl SimDevice {
     pub fn meters(&self) -> Vec<MeterCandidate> {
         let sensors = self.0.borrow().device.sensor.clone();
         let candidate = |(index, sensor): (usize, &SensorParameters)| {
-            let reading = SimReading { device: self.clone(), sensor: index };
+            let reading = SimReading { device: self.clone(), sensor: index, fault: sensor.fault };
             let (kind, meter, period): (_, Box<dyn Meter>, _) = match sensor.kind {
                 SensorKind::Energy => (MeterKind::Counter, Box::new(SimCounter::new(reading, sensor)), None),
                 SensorKind::Power => {
                     let period = Seconds::new(sensor.update_period_s);
                     (
                         MeterKind::Power,
-                        Box::new(SimPower { reading, integral: PowerIntegral::new(period) }),
+                        Box::new(SimPower {
+                            reading,
+                            id: sensor.id.clone(),
+                            integral: PowerIntegral::new(period),
+                        }),
                         Some(period),
                     )
                 }
@@ -271,6 +275,16 @@ fn lag(sensor: &SensorParameters) -> Option<Seconds> {
 struct SimReading {
     device: SimDevice,
     sensor: usize,
+    fault: Option<Fault>,
+}
+
+impl SimReading {
+    /// Joules or watts of the sensor of this name, after the time that asking takes.
+    fn query(&self, now: Instant, id: &str) -> Result<f64, ReadError> {
+        let value = self.device.query(self.sensor);
+        let answers = self.fault.is_none_or(|fault| fault.answers(now.since_origin().value()));
+        if answers { Ok(value) } else { Err(ReadError::Retry(format!("{id}: the sensor does not answer"))) }
+    }
 }
 
 /// An energy counter.
@@ -291,7 +305,7 @@ impl SimCounter {
 
 impl Meter for SimCounter {
     fn read(&mut self, now: Instant) -> Result<Joules, ReadError> {
-        let counts = (self.reading.device.query(self.reading.sensor) / self.step).round() as u64;
+        let counts = (self.reading.query(now, &self.id)? / self.step).round() as u64;
         self.counter.count(counts, now, &self.id)
     }
 }
@@ -299,12 +313,13 @@ impl Meter for SimCounter {
 /// Readings of power, added up.
 struct SimPower {
     reading: SimReading,
+    id: String,
     integral: PowerIntegral,
 }
 
 impl Meter for SimPower {
     fn read(&mut self, now: Instant) -> Result<Joules, ReadError> {
-        let watts = self.reading.device.query(self.reading.sensor);
+        let watts = self.reading.query(now, &self.id)?;
         self.integral.add(now, Watts::new(watts)).map_err(|gap| ReadError::Lost(gap.to_string()))
     }
 

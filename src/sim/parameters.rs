@@ -216,4 +216,18 @@ pub enum Fault {
         /// Queries closer than this lose the energy between them.
         forgets_within_s: f64,
     },
+    /// It does not answer for some time, and goes on behind it as if nothing had been.
+    Silent {
+        /// Since the device's start.
+        at_s: f64,
+        /// For so long.
+        for_s: f64,
+    },
+}
+
+impl Fault {
+    /// Whether a sensor with this fault answers at a time since the device's start.
+    pub fn answers(self, at_s: f64) -> bool {
+        !matches!(self, Self::Silent { at_s: from, for_s } if (from..from + for_s).contains(&at_s))
+    }
 }

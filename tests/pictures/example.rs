@@ -264,6 +264,7 @@ fn example(name: &str, lines: &[Line], rounds: usize, windows: &[f64]) -> Exampl
             time_s: Some(around(total / 80.0, total / 8e4)),
             energy_j: Some(around(total * 1.07, total * 0.011)),
             energy_per_image_j: None,
+            warnings: vec![],
         }],
         idle: IdleRow { power_w: Some(around(31.0, 0.4)), active_power_w: Some(around(38.0, 0.3)) },
         sampling: None,
@@ -275,6 +276,7 @@ fn example(name: &str, lines: &[Line], rounds: usize, windows: &[f64]) -> Exampl
             residual_j: Some(around(total * 0.04, total * 0.016)),
             residual_ratio: Some(0.04 / 1.07),
             reconciled_j: vec![],
+            warnings: vec![],
         }],
         warnings: vec![],
     };

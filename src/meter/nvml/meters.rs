@@ -57,25 +57,26 @@ impl Meter for EnergyMeter {
         let millijoules = millijoules.map_err(|error| read_error(&self.id, &error))?;
         self.counter.advance(millijoules, now).map_err(|fault| match fault {
             // 2^64 mJ are half a billion years at a kilowatt: whatever falls did not wrap.
-            CounterFault::Reset { from, to, .. } => ReadError::Fatal(fallen(&self.id, from, to)),
+            CounterFault::Reset { from, to, .. } => {
+                fallen(self.counter.refuse(fault, &self.id), &self.id, from, to)
+            }
             fault => self.counter.refuse(fault, &self.id),
         })
     }
 }
 
-/// A counter that starts anew is far below where it was; one that goes backwards is not.
-fn fallen(id: &str, from: u64, to: u64) -> String {
+/// The same in words that do not speak of wraps: a counter that starts anew counts on, one that goes backwards does not.
+fn fallen(told: ReadError, id: &str, from: u64, to: u64) -> ReadError {
     let joules = |millijoules: u64| millijoules as f64 * 1e-3;
     let (before, after) = (joules(from), joules(to));
-    if to < from / 2 {
-        format!(
+    if matches!(told, ReadError::Lost(_)) {
+        return ReadError::Lost(format!(
             "{id}: the counter was reset: it read {before:.3} J and now {after:.3} J, as when the driver is loaded anew"
-        )
-    } else {
-        format!(
-            "{id}: the counter went backwards, from {before:.3} J to {after:.3} J; it cannot be believed any more"
-        )
+        ));
     }
+    ReadError::Fatal(format!(
+        "{id}: the counter went backwards, from {before:.3} J to {after:.3} J; it cannot be believed any more"
+    ))
 }
 
 /// A power whose readings are added up.

@@ -216,8 +216,9 @@ fn check_power(table: &mut Section<'_>, sensor: &SensorParameters) {
         table.missing("window_s", "the length of the average that a reading of power is");
     }
     table.require("wraps_at_j", sensor.wraps_at_j.is_none(), "nothing, as readings of power do not wrap");
-    let stuck = matches!(sensor.fault, None | Some(Fault::Stuck { .. }));
-    table.require("fault", stuck, "a fault of the kind \"stuck\", as the others are those of counters");
+    let of_any = matches!(sensor.fault, None | Some(Fault::Stuck { .. } | Fault::Silent { .. }));
+    let expected = "a fault of the kind \"stuck\" or \"silent\", as the others are those of counters";
+    table.require("fault", of_any, expected);
 }
 
 /// Updates scatter around a regular grid, and two standard deviations of one must not reach the next.
@@ -234,18 +235,27 @@ fn fault(table: &mut Section<'_>) -> Fault {
         Stuck,
         Reset,
         ReadRate,
+        Silent,
     }
-    match table.word("kind", [("stuck", Kind::Stuck), ("reset", Kind::Reset), ("read_rate", Kind::ReadRate)])
-    {
+    let kinds = [
+        ("stuck", Kind::Stuck),
+        ("reset", Kind::Reset),
+        ("read_rate", Kind::ReadRate),
+        ("silent", Kind::Silent),
+    ];
+    match table.word("kind", kinds) {
         Some(Kind::Stuck) => Fault::Stuck { at_s: table.number("at_s", 0.0..=1e6) },
         Some(Kind::Reset) => Fault::Reset { at_s: table.number("at_s", 0.0..=1e6) },
         Some(Kind::ReadRate) => Fault::ReadRate {
             per_query_j: table.number("per_query_j", 0.0..=1e5),
             forgets_within_s: table.number("forgets_within_s", QUERY),
         },
+        Some(Kind::Silent) => {
+            Fault::Silent { at_s: table.number("at_s", 0.0..=1e6), for_s: table.number("for_s", 0.0..=1e6) }
+        }
         None => {
             // Which keys it has is not known without the kind.
-            let _ = ["at_s", "per_query_j", "forgets_within_s"].map(|key| table.has(key));
+            let _ = ["at_s", "for_s", "per_query_j", "forgets_within_s"].map(|key| table.has(key));
             Fault::Stuck { at_s: f64::NAN }
         }
     }
