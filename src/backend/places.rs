@@ -86,10 +86,8 @@ mod tests {
 
     fn places(steps: &[(&[(usize, usize)], (usize, usize))]) -> Places {
         let slot = |&(buffer, size): &(usize, usize)| Slot { buffer, size };
-        let steps: Vec<(Vec<Slot>, Slot)> = steps
-            .iter()
-            .map(|(inputs, output)| (inputs.iter().map(slot).collect(), slot(output)))
-            .collect();
+        let steps: Vec<(Vec<Slot>, Slot)> =
+            steps.iter().map(|(inputs, output)| (inputs.iter().map(slot).collect(), slot(output))).collect();
         Places::new(steps.iter().map(|(inputs, output)| (inputs.as_slice(), *output)))
     }
 
@@ -126,8 +124,12 @@ mod tests {
 
     #[test]
     fn a_residual_block_reads_its_input_twice_from_one_place() {
-        let places =
-            places(&[(&[(3, 8)], (1, 8)), (&[(1, 8)], (2, 8)), (&[(2, 8), (3, 8)], (1, 8)), (&[(1, 8), (1, 8)], (2, 8))]);
+        let places = places(&[
+            (&[(3, 8)], (1, 8)),
+            (&[(1, 8)], (2, 8)),
+            (&[(2, 8), (3, 8)], (1, 8)),
+            (&[(1, 8), (1, 8)], (2, 8)),
+        ]);
         assert_eq!(of(&places), [(vec![0], 1), (vec![1], 2), (vec![2, 0], 1), (vec![1, 1], 2)]);
         assert_eq!((places.given.as_slice(), places.overwrites), (&[0][..], false));
     }

@@ -11,7 +11,7 @@ use super::copies::{Addresses, Source};
 use super::driver::{Event, Gpu, GraphExec, Memory, Stream};
 use super::failure::{Failure, Severity};
 use super::marks::Marks;
-use super::mixes::{PlacedMix, PlannedMix};
+use super::mixes::{PlacedMix, PlacedPart, PlannedMix};
 use super::numbers;
 use super::nvtx::Nvtx;
 use super::operation::{Operation, Places};
@@ -189,7 +189,13 @@ impl CudaExecutor {
     }
 
     /// Graphs of the executions of a task, in turns.
-    fn graphs(&self, task: Task, mix: Option<PlacedMix>, unit: usize, count: usize) -> Result<Ready, Failure> {
+    fn graphs(
+        &self,
+        task: Task,
+        mix: Option<PlacedMix>,
+        unit: usize,
+        count: usize,
+    ) -> Result<Ready, Failure> {
         let graph = |number: usize| {
             let mut executions = number * unit..(number + 1) * unit;
             let queue = || executions.try_for_each(|at| self.queue_execution(mix.as_ref(), at));
@@ -199,6 +205,43 @@ impl CudaExecutor {
         };
         let graphs = (0..count).map(graph).collect::<Result<Vec<_>, Failure>>()?;
         Ok(Ready { task, graphs, next: 0, unit, mix })
+    }
+
+    /// How many graphs of the task that is ready take turns.
+    pub(super) fn graphs_in_turn(&self) -> u64 {
+        self.ready.as_ref().map_or(1, |ready| ready.graphs.len() as u64)
+    }
+
+    /// What the last step left in each copy of the mix that is ready, and the same of its filler: the whole batch,
+    /// row-major. For tests.
+    ///
+    /// # Errors
+    ///
+    /// The device failed, or no mix is ready.
+    pub(super) fn left(&self) -> Result<[Vec<Vec<f32>>; 2], BackendError> {
+        let left = || {
+            let mix = self.ready.as_ref().and_then(|ready| ready.mix.as_ref());
+            let mix = mix.ok_or_else(|| Failure::refused("CudaExecutor", "no mix is ready"))?;
+            let copies = self.copies.read(&self.stream, self.copies.bytes())?;
+            let output = |first: usize, copy: &Vec<Addresses>| {
+                let step = self.step(first + copy.len() - 1)?;
+                let own = &self.buffers[step.output.buffer];
+                let from = copy.last().map_or(0, |step| step.output);
+                if from == own.address() {
+                    return Ok(numbers::from_device(&own.read(&self.stream, step.output.size)?, &step.form));
+                }
+                let from = (from - self.copies.address()) as usize;
+                Ok(numbers::from_device(&copies[from..][..step.output.size], &step.form))
+            };
+            let of_part = |part: &PlacedPart| {
+                part.addresses
+                    .iter()
+                    .map(|copy| output(part.first, copy))
+                    .collect::<Result<Vec<_>, Failure>>()
+            };
+            Ok([of_part(&mix.part)?, mix.filler.as_ref().map_or(Ok(Vec::new()), of_part)?])
+        };
+        left().map_err(|failure: Failure| self.failed(&failure))
     }
 
     fn passes(&self) -> Result<Ready, Failure> {
@@ -215,14 +258,15 @@ impl CudaExecutor {
             self.step(step)?;
         }
         if mix.first > mix.last {
-            let text = format!("steps: expected the first before the last, found {} and {}", mix.first, mix.last);
+            let text =
+                format!("steps: expected the first before the last, found {} and {}", mix.first, mix.last);
             return Err(Failure::refused("CudaExecutor", text));
         }
         let planned = PlannedMix::new(mix, &self.steps, &self.methods, length, self.l2);
         grow(&mut self.copies, self.stream.gpu(), planned.bytes())?;
         let (unit, count) = (planned.unit, planned.graphs);
-        let placed =
-            planned.placed(self.copies.address(), self.copies.bytes(), |slot| self.buffers[slot.buffer].address());
+        let placed = planned
+            .placed(self.copies.address(), self.copies.bytes(), |slot| self.buffers[slot.buffer].address());
         for part in placed.filler.iter().chain([&placed.part]) {
             (0..part.first).try_for_each(|earlier| self.queue_own(earlier))?;
             for &(from, to, bytes) in &part.fills {

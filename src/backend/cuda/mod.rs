@@ -17,6 +17,7 @@ mod fit;
 mod kernels;
 pub mod libraries;
 mod marks;
+mod mixed;
 mod mixes;
 mod numbers;
 mod nvtx;
@@ -33,4 +34,5 @@ mod ways;
 
 pub use engine::{CudaBackend, CudaOptions};
 pub use libraries::{Cuda, Libraries, Search};
+pub use mixed::Mixed;
 pub use ways::Way;

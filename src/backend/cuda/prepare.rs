@@ -70,8 +70,7 @@ pub(super) fn prepare(
     needs.check(name, free()? + needs.buffers)?;
     let scratch = Memory::take(gpu, scratch).map_err(on)?;
     let (cache, ranges) = (wishes.cache, wishes.ranges);
-    let parts =
-        Parts { stream: stream.clone(), methods, steps, buffers, parameters, scratch, cache, ranges };
+    let parts = Parts { stream: stream.clone(), methods, steps, buffers, parameters, scratch, cache, ranges };
     CudaExecutor::new(parts).map_err(on)
 }
 
