@@ -105,6 +105,12 @@ pub trait Executor {
         None
     }
 
+    /// What could not be done as it was asked for since the last call, such as copies of buffers for which memory is
+    /// short: a text each, for the warnings of a run. Asked after [`Executor::ready`].
+    fn notes(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Returns when everything started has finished.
     ///
     /// # Errors

@@ -9,7 +9,9 @@ pub mod cuda;
 mod error;
 mod executor;
 mod host_memory;
+mod places;
 pub mod reference;
+mod turns;
 mod weights;
 
 use crate::network::Network;

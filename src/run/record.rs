@@ -147,6 +147,9 @@ pub fn record(
                 format!("{what}: {reason}; the window was measured again")
             })
         });
+        for note in rig.executor.notes() {
+            told = told.and_then(|()| tell(&mut trace, writer, "few_copies", &note, str::to_string));
+        }
         for (meter, reason) in rig.losses().filter(|_| measured.is_ok()) {
             let id = trace.header.meters[meter].id.clone();
             told = told.and_then(|()| {
