@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) batch: Option<usize>,
     pub(crate) part: Part,
     pub(crate) check: bool,
+    /// Whether other tools' methods are left out.
+    pub(crate) ours: bool,
     /// Whether the tables are whole, so that they may replace those of the documentation.
     pub(crate) store: bool,
     pub(crate) json: Option<PathBuf>,
@@ -47,6 +49,7 @@ impl Options {
             batch: None,
             part: Part::All,
             check: false,
+            ours: false,
             store: false,
             json: None,
         };
@@ -61,12 +64,13 @@ impl Options {
                 "--batch" => options.batch = Some(positive(option, value()?)?),
                 "--artefacts" => options.part = Part::Artefacts,
                 "--check" => options.check = true,
+                "--ours" => options.ours = true,
                 "--json" => options.json = Some(value()?.into()),
                 other => return Err(format!("no option `{other}`; `cargo xtask help` lists them")),
             }
         }
         let chosen = !(options.devices.is_empty() && options.random_devices.is_empty());
-        let partly = chosen || !options.networks.is_empty() || options.batch.is_some();
+        let partly = chosen || options.ours || !options.networks.is_empty() || options.batch.is_some();
         options.store = !partly && options.seeds == SEEDS && options.part == Part::All && !options.check;
         if (partly || options.check) && options.part == Part::All {
             options.part = Part::Methods;

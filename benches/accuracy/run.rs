@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use layerjoule::sim::DeviceParameters;
 
 use super::judge::{Basis, Row, Score, score};
-use super::methods::METHODS;
+use super::methods::{METHODS, Method};
 use super::options::Options;
 use super::subject::Subject;
 
@@ -40,14 +40,15 @@ pub(crate) fn subjects(
 }
 
 /// One row for each subject and method.
-pub(crate) fn methods(subjects: &[Subject], seeds: u64) -> Vec<Row> {
+pub(crate) fn methods(subjects: &[Subject], seeds: u64, ours: bool) -> Vec<Row> {
+    let methods = if ours { &METHODS[..1] } else { &METHODS[..] };
     let runs: Vec<(&Subject, u64)> =
         subjects.iter().flat_map(|subject| (1..=seeds).map(move |seed| (subject, seed))).collect();
     let scores: Vec<Vec<Result<Score, String>>> =
-        runs.par_iter().map(|&(subject, seed)| all(subject, seed)).collect();
+        runs.par_iter().map(|&(subject, seed)| all(methods, subject, seed)).collect();
     let mut rows = Vec::new();
     for (subject, scores) in subjects.iter().zip(scores.chunks(seeds as usize)) {
-        for (index, method) in METHODS.iter().enumerate() {
+        for (index, method) in methods.iter().enumerate() {
             let of_method: Vec<_> = scores.iter().map(|methods| methods[index].clone()).collect();
             rows.push(Row::of(subject, method.name, &of_method));
         }
@@ -55,9 +56,9 @@ pub(crate) fn methods(subjects: &[Subject], seeds: u64) -> Vec<Row> {
     rows
 }
 
-fn all(subject: &Subject, seed: u64) -> Vec<Result<Score, String>> {
+fn all(methods: &[Method], subject: &Subject, seed: u64) -> Vec<Result<Score, String>> {
     let basis = if subject.device_name == WRONG_GAIN { Basis::Share } else { Basis::Energy };
-    METHODS.iter().map(|method| Ok(score(subject, &(method.measure)(subject, seed)?, basis))).collect()
+    methods.iter().map(|method| Ok(score(subject, &(method.measure)(subject, seed)?, basis))).collect()
 }
 
 /// What our method misses of the bounds, a line each.

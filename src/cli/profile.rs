@@ -75,7 +75,7 @@ pub(super) struct ProfileArguments {
     /// Half width of the 95 % interval of every layer, such as 2%; small layers to a tenth of that of the pass [default: 2%]
     #[arg(long, value_name = "PERCENT", value_parser = percent, allow_hyphen_values = true)]
     target: Option<f64>,
-    /// A fixed number of rounds of windows in place of planned ones [default: planned; 3 where the meter is a model]
+    /// A fixed number of rounds of windows of each layer alone [default: planned; 3 where the meter is a model]
     #[arg(long, value_name = "N", conflicts_with = "target", allow_negative_numbers = true)]
     rounds: Option<usize>,
     /// Least length of a window, such as 500ms [default: 5 counter updates or 250ms; modelled 200ms]

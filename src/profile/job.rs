@@ -412,8 +412,10 @@ pub(super) fn header(
 ) -> Header {
     let Subject { network, plan, info, executor } = subject;
     let simulated = options.device.simulated().is_some();
+    // A fixed number of rounds, and what is found in the cache by command, are of layers alone.
+    let alone = options.timing.rounds.is_some() || options.cache.is_some();
     let counts = chosen.primary().kind != MeterKind::Modelled;
-    let contexts = match executor.fresh_past().filter(|_| counts && options.cache.is_none()) {
+    let contexts = match executor.fresh_past().filter(|_| counts && !alone) {
         Some(cache_bytes) => Contexts::of(network, plan, cache_bytes),
         None => Contexts::alone(plan),
     };
@@ -430,10 +432,9 @@ pub(super) fn header(
         meters: chosen.records.clone(),
         primary_meter: chosen.meters[0].0,
         environment,
-        options: if options.timing.rounds.is_none() && !contexts.contexts.is_empty() {
-            planned_options(options, chosen, executor.queues())
-        } else {
-            record_options(options, chosen)
+        options: match contexts.contexts.is_empty() {
+            true => record_options(options, chosen),
+            false => planned_options(options, chosen, executor.queues()),
         },
         signatures: contexts.signatures,
         contexts: contexts.contexts,
