@@ -60,7 +60,7 @@ impl Rig {
         let side = MeterRecord { id: "side".to_string(), ..header.meters[0].clone() };
         header.meters.resize(meters.len(), side);
         let mut meters: Vec<(usize, Box<dyn Meter>)> = meters.into_iter().enumerate().collect();
-        let mut schedule = Schedule::new(plan.signatures.len(), 0, &header.options, |round, kinds| {
+        let mut schedule = Schedule::new(plan.signatures.len(), &header.options, |round, kinds| {
             Rng::stream(1, round as u64).shuffle(kinds);
         });
         let (trace, mut writer) = match earlier {

@@ -91,7 +91,7 @@ impl Run {
         (header.options.window_s, header.options.pass_window_s) = (seconds, seconds);
         let side = MeterRecord { id: "side".to_string(), ..header.meters[0].clone() };
         header.meters.resize(meters.len(), side);
-        let mut schedule = Schedule::new(plan.signatures.len(), 0, &header.options, |_, _| {});
+        let mut schedule = Schedule::new(plan.signatures.len(), &header.options, |_, _| {});
         let mut meters: Vec<(usize, Box<dyn Meter>)> = meters.into_iter().enumerate().collect();
         let mut writer = TraceWriter::create(path, &header).unwrap();
         let session = Session {

@@ -356,7 +356,7 @@ fn start(
 
 pub(super) fn schedule(header: &Header) -> Schedule {
     let seed = header.options.seed;
-    Schedule::new(header.signatures.len(), header.excerpts.len(), &header.options, |round, kinds| {
+    Schedule::new(header.signatures.len(), &header.options, |round, kinds| {
         Rng::stream(Rng::stream(seed, SCHEDULE_STREAM).number(), round as u64).shuffle(kinds);
     })
 }

@@ -72,7 +72,6 @@ impl Schedule {
     /// equal seeds give equal schedules, which is what lets an interrupted run go on.
     pub fn new(
         signatures: usize,
-        excerpts: usize,
         options: &RecordOptions,
         mut shuffle: impl FnMut(usize, &mut [SpanKind]),
     ) -> Self {
@@ -84,7 +83,6 @@ impl Schedule {
         requests.push(Request::of(SpanKind::WarmUp, 0));
         for round in 0..options.rounds {
             let mut kinds: Vec<SpanKind> = (0..signatures).map(SpanKind::Replay).collect();
-            kinds.extend((0..excerpts).map(SpanKind::Excerpt));
             kinds.extend([SpanKind::Pass, SpanKind::ActiveIdle]);
             shuffle(round, &mut kinds);
             requests.extend(kinds.into_iter().map(|kind| Request::of(kind, round)));
