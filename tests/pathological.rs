@@ -427,7 +427,7 @@ fn sound_devices_raise_no_alarm() {
 
 #[test]
 fn boards_that_are_harsher_than_any_real_one_do_only_possible_work() {
-    for seed in 1..=6 {
+    for seed in 1..=4 {
         let mut device = DeviceParameters::random(seed);
         device.sensor.iter_mut().for_each(|sensor| sensor.fault = None);
         let run = Run::on("lenet5", &device, &["--batch", "64"], 0);
