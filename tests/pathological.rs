@@ -43,9 +43,11 @@ impl Run {
         Self::on(network, &device, more, code)
     }
 
+    /// Of three rounds, unless others are asked for.
     fn on(network: &str, device: &DeviceParameters, more: &[&str], code: i32) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let assert = profile(dir.path(), network, device, more).code(code);
+        let rounds: &[&str] = if more.contains(&"--rounds") { &[] } else { &["--rounds", "3"] };
+        let assert = profile(dir.path(), network, device, &[more, rounds].concat()).code(code);
         let out = dir.path().join("out");
         let run = read(&out.join("run.json"));
         assert_valid(&run);
