@@ -1,4 +1,5 @@
-//! Holds every kind of layer, precision and layout to the f64 reference, in every way that the GPU's libraries offer.
+//! Holds every kind of layer, precision and layout to the f64 reference, in every way that the GPU's libraries offer,
+//! and steps that are repeated together, in copies of their memory, to what the pass computes.
 //!
 //! `gpu_conformance [--cuda-path DIR] [--device N] [--precision f32|tf32|f16|bf16] [--layout nchw|nhwc] [--only TEXT]`
 //!
@@ -16,8 +17,9 @@ use std::process::ExitCode;
 use layerjoule::backend::cuda::{CudaBackend, CudaOptions, Libraries, Search};
 use layerjoule::plan::{Layout, Precision};
 
-use cuda_conformance::cases::{Case, cases};
-use cuda_conformance::check::{Verdict, check};
+use cuda_conformance::cases::cases;
+use cuda_conformance::check::{Line, Verdict, check};
+use cuda_conformance::mixes;
 
 /// What the command line asks for.
 #[derive(Debug, Default)]
@@ -65,8 +67,8 @@ struct Counts {
 }
 
 impl Counts {
-    fn run(&mut self, backend: &CudaBackend, case: &Case, precision: Precision, layout: Layout) {
-        match check(backend, case, precision, layout) {
+    fn add(&mut self, lines: Result<Vec<Line>, String>, precision: Precision, layout: Layout) {
+        match lines {
             Ok(lines) => {
                 for line in lines {
                     let (count, word) = match line.verdict {
@@ -110,7 +112,10 @@ fn main() -> ExitCode {
             let cases = cases();
             let chosen =
                 cases.iter().filter(|case| asked.only.as_ref().is_none_or(|part| case.name.contains(part)));
-            chosen.for_each(|case| counts.run(&backend, case, precision, layout));
+            chosen.for_each(|case| counts.add(check(&backend, case, precision, layout), precision, layout));
+            if asked.only.as_ref().is_none_or(|part| mixes::NAME.contains(part)) {
+                counts.add(mixes::check(&backend, precision, layout), precision, layout);
+            }
         }
     }
     let Counts { agree, refused, wrong } = counts;

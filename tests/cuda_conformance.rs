@@ -19,13 +19,19 @@ use crate::stand_ins::example_file;
 
 /// What the program prints for a precision; every line must agree.
 fn conformance(precision: &str) -> String {
+    conformance_on(&[], &["--precision", precision])
+}
+
+/// The same on an emulated GPU with these variables.
+fn conformance_on(settings: &[(&str, &str)], arguments: &[&str]) -> String {
     let folder = TempDir::new().unwrap();
     emulated_cuda(folder.path());
     let output = Command::new(example_file("gpu_conformance", "gpu_conformance"))
         .env("LD_LIBRARY_PATH", folder.path())
         .arg("--cuda-path")
         .arg(folder.path())
-        .args(["--precision", precision])
+        .args(arguments)
+        .envs(settings.iter().map(|(name, value)| (format!("LAYERJOULE_EMULATED_{name}"), value)))
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -78,6 +84,76 @@ fn every_kind_agrees_with_the_reference_in_f16() {
 fn every_kind_agrees_with_the_reference_in_bf16() {
     let text = conformance("bf16");
     assert!(agreeing(&text, &["bf16 nhwc", "conv 1x1", "cublaslt algo"]) > 0, "{text}");
+}
+
+/// The lines of mixes: what they say of the mix, and what it came to.
+fn mixes(settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    let only = ["--only", "mixes", "--precision", "f32", "--layout", "nchw"];
+    let text = conformance_on(settings, &only);
+    let lines = text.lines().filter(|line| line.starts_with("ok")).map(|line| {
+        let (mix, came_to) = line.rsplit_once(" | ").unwrap().1.split_once(": ").unwrap();
+        (mix.to_string(), came_to.to_string())
+    });
+    lines.collect()
+}
+
+/// The copies of a mix and of its filler, its executions in a graph and the microseconds of each.
+fn numbers(came_to: &str) -> [f64; 4] {
+    let words: Vec<&str> = came_to.split([' ', ',']).filter(|word| !word.is_empty()).collect();
+    [0, 2, 4, 6].map(|at| words[at].parse().unwrap_or_else(|_| panic!("word {at} of {came_to}")))
+}
+
+#[test]
+fn copies_of_an_excerpt_take_turns_past_twice_the_cache() {
+    let mixes = mixes(&[("L2", "65536")]);
+    let of = |mix: &str| {
+        let found = mixes.iter().find(|(words, _)| words == mix);
+        numbers(&found.unwrap_or_else(|| panic!("no {mix} in {mixes:?}")).1)
+    };
+    // The stem reads 3 x 3 x 100 numbers of 4 bytes, writes 3 x 8 x 100 and has weights of 8 x 27, and 8 of bias: in
+    // pieces of 256 bytes 3840 + 9728 + 1024 + 256 = 14,848 bytes, of which nine have 131,072 between two uses, and
+    // there are fewer than twice as many as that.
+    let [copies, fillers, ..] = of("steps 0 to 0 fresh x 1");
+    assert!((10.0..20.0).contains(&copies) && fillers == 0.0, "{copies}");
+    // On the same buffers there is one copy, the plan's own or another.
+    assert_eq!(of("steps 0 to 0 x 1")[0], 1.0);
+    assert_eq!(of("steps 0 to 2 x 1")[0], 1.0);
+    let [copies, fillers, ..] = of("steps 2 to 4 fresh x 2, then step 0 x 3");
+    assert!(copies >= 2.0 && fillers >= 2.0, "{copies} and {fillers}");
+}
+
+#[test]
+fn a_mix_takes_the_time_of_its_steps() {
+    // Kernels so slow that the host is never late: their times are modelled.
+    let mixes = mixes(&[("OVERHEAD", "2e-4")]);
+    let of = |mix: &str| {
+        let found = mixes.iter().find(|(words, _)| words == mix);
+        numbers(&found.unwrap_or_else(|| panic!("no {mix} in {mixes:?}")).1)
+    };
+    let alone: Vec<f64> = (0..7).map(|step| of(&format!("steps {step} to {step} fresh x 1"))[3]).collect();
+    assert!(alone.iter().all(|micros| *micros >= 200.0), "{alone:?}");
+    for (mix, expected) in [
+        ("steps 0 to 6 fresh x 1", alone.iter().sum::<f64>()),
+        ("steps 3 to 5 x 1", alone[3..=5].iter().sum()),
+        ("steps 2 to 4 fresh x 2, then step 5 x 3", 2.0 * alone[2..=4].iter().sum::<f64>() + 3.0 * alone[5]),
+        ("steps 1 to 3 x 1, then step 6 x 1", alone[1..=3].iter().sum::<f64>() + alone[6]),
+    ] {
+        let [_, _, unit, micros] = of(mix);
+        assert!((micros / expected - 1.0).abs() < 0.01, "{mix}: {micros} us, expected {expected}");
+        // A graph of about 4 ms.
+        assert!((unit * micros / 4000.0 - 1.0).abs() < 0.5, "{mix}: {unit} of {micros} us");
+    }
+}
+
+#[test]
+fn where_memory_is_short_fewer_copies_take_turns_and_a_note_says_so() {
+    // Parameters and buffers fit, and copies of 4 MiB do not.
+    let mixes = mixes(&[("L2", "2097152"), ("MEMORY", "1048576")]);
+    let noted: Vec<_> = mixes.iter().filter(|(_, came_to)| came_to.contains("there is memory for")).collect();
+    assert!(noted.len() > 20, "{mixes:?}");
+    for (mix, came_to) in noted {
+        assert!(came_to.contains("lower --batch") && numbers(came_to)[0] >= 1.0, "{mix}: {came_to}");
+    }
 }
 
 #[test]

@@ -9,7 +9,9 @@ use layerjoule::meter::{Meter, ReadError, powercap_meters};
 use layerjoule::report::{RunReport, Status, run_report};
 use layerjoule::run::{Recording, Schedule, Session, Surroundings, SystemProbe, record};
 use layerjoule::stats::{Rng, fingerprint};
-use layerjoule::trace::{MeterRecord, Sample, Span, SpanKind, Trace, TraceWriter, Warning, read_trace};
+use layerjoule::trace::{
+    MeterRecord, Sample, Span, SpanKind, Trace, TraceWriter, Warning, WindowState, read_trace,
+};
 use layerjoule::units::{Joules, Seconds};
 
 use crate::support::injected::Tree;
@@ -58,7 +60,7 @@ impl Rig {
         let side = MeterRecord { id: "side".to_string(), ..header.meters[0].clone() };
         header.meters.resize(meters.len(), side);
         let mut meters: Vec<(usize, Box<dyn Meter>)> = meters.into_iter().enumerate().collect();
-        let mut schedule = Schedule::new(plan.signatures.len(), &header.options, |round, kinds| {
+        let mut schedule = Schedule::new(plan.signatures.len(), 0, &header.options, |round, kinds| {
             Rng::stream(1, round as u64).shuffle(kinds);
         });
         let (trace, mut writer) = match earlier {
@@ -389,6 +391,7 @@ fn with_side_counter(period: f64, stops: usize) -> Trace {
             end: at(start + 1.0),
             executions: 100.0,
             edge_s: Seconds::new(1e-6),
+            state: WindowState::default(),
         };
         trace.spans.push(span);
         for seconds in [start, start + 1.0] {

@@ -11,7 +11,7 @@ use layerjoule::meter::{Meter, ReadError};
 use layerjoule::report::run_report;
 use layerjoule::run::{Probe, RecordError, Recording, Schedule, Session, Surroundings, SystemProbe, record};
 use layerjoule::trace::{
-    Environment, MeterRecord, Span, SpanKind, Trace, TraceWriter, WeightsAndInput, read_trace,
+    Condition, Environment, MeterRecord, Span, SpanKind, Trace, TraceWriter, WeightsAndInput, read_trace,
 };
 use layerjoule::units::{Joules, Seconds};
 
@@ -91,7 +91,7 @@ impl Run {
         (header.options.window_s, header.options.pass_window_s) = (seconds, seconds);
         let side = MeterRecord { id: "side".to_string(), ..header.meters[0].clone() };
         header.meters.resize(meters.len(), side);
-        let mut schedule = Schedule::new(plan.signatures.len(), &header.options, |_, _| {});
+        let mut schedule = Schedule::new(plan.signatures.len(), 0, &header.options, |_, _| {});
         let mut meters: Vec<(usize, Box<dyn Meter>)> = meters.into_iter().enumerate().collect();
         let mut writer = TraceWriter::create(path, &header).unwrap();
         let session = Session {
@@ -277,11 +277,12 @@ struct Watcher {
 }
 
 impl Probe for Watcher {
-    fn look(&mut self, busy: bool) {
+    fn look(&mut self, busy: bool) -> Condition {
         self.seen.push((busy, self.device.is_busy()));
         // Five queries of a driver.
         self.device.clock.advance(Seconds::new(10e-3));
         self.seen.push((busy, self.device.is_busy()));
+        Condition::default()
     }
 
     fn environment(&self, _weights_and_input: WeightsAndInput) -> Environment {

@@ -32,7 +32,7 @@ fn recorded(
     let dir = tempfile::tempdir().unwrap();
     let mut writer = TraceWriter::create(&dir.path().join("trace.jsonl"), &header).unwrap();
     let seed = header.options.seed;
-    let mut schedule = Schedule::new(plan.signatures.len(), &header.options, |round, kinds| {
+    let mut schedule = Schedule::new(plan.signatures.len(), 0, &header.options, |round, kinds| {
         Rng::stream(seed, round as u64).shuffle(kinds);
     });
     let nowhere =
@@ -150,11 +150,11 @@ fn a_short_run_spends_no_more_than_a_fifth_of_its_time_on_the_comparison() {
     let plan = plan(&[0]);
     let requests = |rounds: usize| {
         let header = with_pairs(header(&plan, PERIOD, rounds));
-        let schedule = Schedule::new(1, &header.options, |_, _| {});
+        let schedule = Schedule::new(1, 0, &header.options, |_, _| {});
         let whole = schedule.expected(&header.options);
         let mut bare = header.options.clone();
         bare.sampling_pairs = 0;
-        let rest = Schedule::new(1, &bare, |_, _| {}).expected(&bare);
+        let rest = Schedule::new(1, 0, &bare, |_, _| {}).expected(&bare);
         (whole - rest).value() / rest.value()
     };
     // Two rounds take 1 + 4 x 0.8 + 2 x 2.9 s: a fifth holds three pairs of 0.6 s, which are too few.

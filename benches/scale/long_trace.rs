@@ -6,7 +6,8 @@ use layerjoule::clock::Instant;
 use layerjoule::report::run_report;
 use layerjoule::trace::{
     DeviceRecord, Environment, Header, LayerRecord, MeterKind, MeterRecord, MeterStatus, NetworkRecord,
-    RecordOptions, Sample, Samples, Span, SpanKind, TRACE_SCHEMA, Tool, Trace, TraceWriter, read_trace,
+    RecordOptions, Sample, Samples, Span, SpanKind, TRACE_SCHEMA, Tool, Trace, TraceWriter, WindowState,
+    read_trace,
 };
 use layerjoule::units::{Joules, Seconds};
 
@@ -84,7 +85,18 @@ fn windows(mut window: impl FnMut(&Span, &Samples)) {
         energy += watts * (end - start).value();
         let executions = ((end - start).value() * 1e3).round();
         let round = at / kinds.len();
-        window(&Span { kind, round, start, end, executions, edge_s: Seconds::ZERO }, &samples);
+        window(
+            &Span {
+                kind,
+                round,
+                start,
+                end,
+                executions,
+                edge_s: Seconds::ZERO,
+                state: WindowState::default(),
+            },
+            &samples,
+        );
     }
 }
 
@@ -134,6 +146,8 @@ fn header() -> Header {
             flops_elementwise: 0,
         },
         layers: (0..SIGNATURES).map(layer).collect(),
+        contexts: Vec::new(),
+        excerpts: Vec::new(),
         signatures: (0..SIGNATURES).map(|s| format!("work {s}")).collect(),
         device: DeviceRecord {
             kind: "cpu".to_string(),
@@ -152,6 +166,7 @@ fn header() -> Header {
         primary_meter: 0,
         environment: Environment::default(),
         options: RecordOptions {
+            target: None,
             rounds: SAMPLES / PER_WINDOW / (SIGNATURES + 2),
             window_s: seconds,
             window_updates: 0,

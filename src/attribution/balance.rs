@@ -88,6 +88,7 @@ mod tests {
             power: of(energy / time, 0.0),
             rounds: Vec::new(),
             alignment: 0.0,
+            beyond: crate::attribution::signature::Beyond::default(),
         }
     }
 

@@ -44,6 +44,21 @@ pub(super) fn edge_energies(trace: &Trace, meter: usize) -> Vec<Option<[Joules; 
         .collect()
 }
 
+/// What a meter read in a window; none if it has no reading at exactly its edges.
+pub fn span_energy(trace: &Trace, meter: usize, span: &Span) -> Option<Joules> {
+    let samples = &trace.samples;
+    // Mostly of the latest window.
+    let near = samples.len().saturating_sub(64);
+    let at = |instant| {
+        (samples.position(near, instant)..)
+            .map_while(|at| samples.get(at))
+            .take_while(|sample| sample.at == instant)
+            .find(|sample| sample.meter == meter)
+            .map(|sample| sample.energy)
+    };
+    Some(at(span.end)? - at(span.start)?)
+}
+
 /// Update periods that a window of a side counter has at least. Its edges are those of the primary meter, so each
 /// reading may be a period old, and the energy of a shorter window is as likely that of the windows around it.
 const LEAST_PERIODS: f64 = 2.0;

@@ -6,33 +6,39 @@
 mod agreement;
 mod balance;
 mod commensurate;
+mod counting;
 mod frozen;
 mod integrate;
 mod limited;
 mod read_rate;
+mod reference;
 mod sampling;
 mod signature;
+mod steady;
 mod sum;
 
 pub use agreement::{EnergyPair, energy_pairs, family_confidence, null_power};
 pub use balance::{Balance, balance};
 pub use commensurate::{Commensurate, commensurate};
+pub use counting::Counting;
 pub use frozen::{Frozen, frozen};
-pub use integrate::Reading;
+pub use integrate::{Reading, span_energy};
 pub use limited::{HeldWindows, held_windows};
 pub use read_rate::{ReadRate, read_rate};
+pub use reference::{Reference, steady_temperature};
 pub use sampling::slow_down;
-pub use signature::{RoundEnergy, SignatureEnergy, work_energy};
+pub use signature::{Beyond, RoundEnergy, SignatureEnergy, work_energy};
 pub use sum::{WorkSum, work_sum};
 
 use std::collections::HashMap;
 
 use crate::stats::Uncertain;
-use crate::trace::{SpanKind, Trace};
+use crate::trace::{Span, SpanKind, Trace};
 use crate::units::Joules;
 
 use integrate::{edge_energies, reading, still, too_short};
 use signature::mean_power;
+use steady::Steady;
 
 /// Everything one meter says about a run. Energies in joules, times in seconds, power in watts.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,16 +60,30 @@ pub struct Attribution {
     pub pass: SignatureEnergy,
     /// Layers, gaps and residual against the measured pass; none if a part is missing.
     pub balance: Option<Balance>,
+    /// How far windows of equal work differ.
+    pub counting: Counting,
+    /// The steady state that all energies are of.
+    pub reference: Reference,
 }
 
 /// Attributes a trace by one of its meters.
 pub fn attribute(trace: &Trace, meter: usize) -> Attribution {
     let windows = Windows::of(trace, meter);
-    let active_idle_power = mean_power(&windows.of_kind(SpanKind::ActiveIdle));
-    let work = |kind: SpanKind| work_energy(&windows.of_kind(kind), active_idle_power);
+    let idle: Vec<(Reading, Option<f64>)> =
+        windows.spans_of(SpanKind::ActiveIdle).map(|(span, reading)| (reading, span.state.celsius)).collect();
+    // The first window of the warm-up has the boost of a rested device.
+    let warm = windows.spans_of(SpanKind::WarmUp).filter(|(span, _)| span.round > 0);
+    let busy: Vec<(Reading, Option<f64>)> = warm
+        .chain(windows.spans_of(SpanKind::Pass))
+        .map(|(span, reading)| (reading, span.state.celsius))
+        .collect();
+    let reference = Reference::of(trace, &idle, &busy);
+    let means: Vec<Reading> = idle.into_iter().map(|(reading, _)| reading).collect();
+    let active_idle_power = reference.active_idle.or_else(|| mean_power(&means));
+    let steady = Steady::new(&windows, reference, active_idle_power);
     let signatures: Vec<SignatureEnergy> =
-        (0..trace.header.signatures.len()).map(|s| work(SpanKind::Replay(s))).collect();
-    let pass = work(SpanKind::Pass);
+        (0..trace.header.signatures.len()).map(|s| steady.signature(s)).collect();
+    let pass = steady.work(SpanKind::Pass);
     let counts = signature_counts(trace);
     let balance = balance(&signatures, &counts, &pass, active_idle_power);
     Attribution {
@@ -75,6 +95,8 @@ pub fn attribute(trace: &Trace, meter: usize) -> Attribution {
         signatures,
         pass,
         balance,
+        counting: steady.counting,
+        reference: steady.reference,
     }
 }
 
@@ -114,12 +136,15 @@ impl<'a> Windows<'a> {
     }
 
     fn of_kind(&self, kind: SpanKind) -> Vec<Reading> {
+        self.spans_of(kind).map(|(_, reading)| reading).collect()
+    }
+
+    fn spans_of(&self, kind: SpanKind) -> impl Iterator<Item = (&'a Span, Reading)> {
         let spans = self.kinds.get(&kind).map_or(&[][..], Vec::as_slice);
-        let window = |&at: &u32| {
-            let at = at as usize;
-            Some(reading(self.trace, &self.trace.spans[at], self.meter, self.energies[at]?))
-        };
-        spans.iter().filter_map(window).collect()
+        spans.iter().filter_map(|&at| {
+            let span = &self.trace.spans[at as usize];
+            Some((span, reading(self.trace, span, self.meter, self.energies[at as usize]?)))
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::stats::Uncertain;
 
-use super::signature::SignatureEnergy;
+use super::signature::{Beyond, SignatureEnergy};
 
 /// A sum over executions of several kinds of work. Energies in joules, time in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,11 +42,21 @@ fn paired(parts: &[(f64, &SignatureEnergy)]) -> Option<WorkSum> {
     };
     // Edges are independent from window to window.
     let alignment = parts.iter().map(|(n, work)| (n * work.alignment).powi(2)).sum::<f64>().sqrt();
+    let alignment = alignment.hypot(beyond(parts));
     Some(WorkSum {
         time: sums(&|work, i| Some(work.rounds[i].time))?,
         energy: sums(&|work, i| Some(work.rounds[i].energy))?.widened(alignment),
         dynamic_alone: sums(&|work, i| work.rounds[i].dynamic).map(|d| d.widened(alignment)),
     })
+}
+
+/// What windows share does not fall with their number. Temperature and clock err for all parts alike; what is found in
+/// the cache, and what was mixed with a part, is each one's own.
+fn beyond(parts: &[(f64, &SignatureEnergy)]) -> f64 {
+    let alike = |of: &dyn Fn(&Beyond) -> f64| parts.iter().map(|(n, work)| n * of(&work.beyond)).sum::<f64>();
+    let own =
+        parts.iter().map(|(n, work)| (n * work.beyond.cache.hypot(work.beyond.filler)).powi(2)).sum::<f64>();
+    alike(&|b| b.temperature).hypot(alike(&|b| b.clock)).hypot(own.sqrt())
 }
 
 fn independent(parts: &[(f64, &SignatureEnergy)]) -> WorkSum {

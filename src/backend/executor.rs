@@ -11,6 +11,39 @@ pub enum Task {
     Step(usize),
     /// All steps in order.
     Pass,
+    /// Some steps, and behind them another.
+    Mix(Mix),
+}
+
+/// Consecutive steps of the plan, several times on end, and behind them another step several times: one execution of a
+/// task. What the steps are mixed with holds the device at the clock that it has in the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mix {
+    /// The first step.
+    pub first: usize,
+    /// The last one.
+    pub last: usize,
+    /// Whether each repetition works on buffers that no cache holds, where the executor can see to that; otherwise on
+    /// those that it used before.
+    pub fresh: bool,
+    /// Repetitions; at least one.
+    pub times: u64,
+    /// The other step, which works on buffers that no cache holds, and its repetitions.
+    pub filler: Option<(usize, u64)>,
+}
+
+impl Mix {
+    /// Some steps alone.
+    pub const fn of(first: usize, last: usize, fresh: bool) -> Self {
+        Self { first, last, fresh, times: 1, filler: None }
+    }
+
+    /// The steps of one execution, in order.
+    pub fn steps(&self) -> impl Iterator<Item = usize> {
+        let filler = self.filler.unwrap_or((0, 0));
+        let once = (0..self.times).flat_map(move |_| self.first..=self.last);
+        once.chain((0..filler.1).map(move |_| filler.0))
+    }
 }
 
 /// A point in a device's queue. What its number means only the executor knows that gave it.
@@ -41,8 +74,13 @@ pub trait Executor {
     ///
     /// The device failed.
     fn ready(&mut self, task: Task, _clock: &dyn Clock) -> Result<u64, BackendError> {
-        if let Task::Step(step) = task {
-            (0..=step).try_for_each(|earlier| self.launch(earlier))?;
+        let last = match task {
+            Task::Step(step) => Some(step),
+            Task::Mix(mix) => Some(mix.filler.map_or(mix.last, |(filler, _)| filler.max(mix.last))),
+            Task::Pass => None,
+        };
+        if let Some(last) = last {
+            (0..=last).try_for_each(|earlier| self.launch(earlier))?;
             self.sync()?;
         }
         Ok(1)
@@ -57,7 +95,20 @@ pub trait Executor {
         (0..times).try_for_each(|_| match task {
             Task::Step(step) => self.launch(step),
             Task::Pass => (0..self.steps()).try_for_each(|step| self.launch(step)),
+            Task::Mix(mix) => mix.steps().try_for_each(|step| self.launch(step)),
         })
+    }
+
+    /// Bytes of the device's last-level cache, where steps can be repeated on buffers that it does not hold; none
+    /// elsewhere.
+    fn fresh_past(&self) -> Option<f64> {
+        None
+    }
+
+    /// What could not be done as it was asked for since the last call, such as copies of buffers for which memory is
+    /// short: a text each, for the warnings of a run. Asked after [`Executor::ready`].
+    fn notes(&mut self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Returns when everything started has finished.

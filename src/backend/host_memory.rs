@@ -9,8 +9,12 @@ pub(super) const MIB: u64 = 1 << 20;
 /// `needed` is `None` when the sum of bytes does not fit 64 bits. Systems without `/proc/meminfo` are not
 /// checked.
 pub(super) fn require(device: &str, needed: Option<u64>) -> Result<(), BackendError> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    check(device, needed, available_bytes(&meminfo))
+    check(device, needed, available())
+}
+
+/// Bytes that the kernel says can be had without swapping; none on systems without `/proc/meminfo`.
+pub(super) fn available() -> Option<u64> {
+    available_bytes(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default())
 }
 
 fn check(device: &str, needed: Option<u64>, available: Option<u64>) -> Result<(), BackendError> {

@@ -9,7 +9,9 @@ pub mod cuda;
 mod error;
 mod executor;
 mod host_memory;
+mod places;
 pub mod reference;
+mod turns;
 mod weights;
 
 use crate::network::Network;
@@ -17,7 +19,7 @@ use crate::plan::Plan;
 
 pub use cache::CacheUse;
 pub use error::BackendError;
-pub use executor::{Executor, Mark, Task};
+pub use executor::{Executor, Mark, Mix, Task};
 pub use weights::{Tensors, WeightOptions};
 
 /// What runs the network.

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use crate::backend::CacheUse;
 use crate::meter::MeterChoice;
 use crate::plan::{Layout, Precision};
-use crate::profile::{DeviceChoice, Hooks, Outcome, ProfileOptions, Timing, profile};
+use crate::profile::{DeviceChoice, Hooks, Outcome, ProfileOptions, QUICK, Timing, profile};
 use crate::report::{LayerRow, Status, layers_csv, table};
 use crate::run::RecordError;
 use crate::sim::{DeviceParameters, PRESETS};
@@ -66,16 +66,25 @@ pub(super) struct ProfileArguments {
     /// What reads the energy: auto, or ids separated by commas, the first as primary (see `doctor`)
     #[arg(long, default_value = "auto", value_name = "ID[,ID]")]
     meter: String,
-    /// Rounds of windows; more rounds give narrower intervals
-    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true)]
-    rounds: usize,
-    /// Least length of a window, such as 500ms [default: 10 counter updates or 500ms; modelled 200ms]
+    /// Every layer to 5 % and with less warm-up; a first look
+    #[arg(long, conflicts_with_all = ["precise", "target", "rounds"])]
+    quick: bool,
+    /// Every layer to 1 %
+    #[arg(long, conflicts_with_all = ["target", "rounds"])]
+    precise: bool,
+    /// Half width of the 95 % interval of every layer, such as 2%; small layers to a tenth of that of the pass [default: 2%]
+    #[arg(long, value_name = "PERCENT", value_parser = percent, allow_hyphen_values = true)]
+    target: Option<f64>,
+    /// A fixed number of rounds of windows in place of planned ones [default: planned; 3 where the meter is a model]
+    #[arg(long, value_name = "N", conflicts_with = "target", allow_negative_numbers = true)]
+    rounds: Option<usize>,
+    /// Least length of a window, such as 500ms [default: 5 counter updates or 250ms; modelled 200ms]
     #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     window: Option<Duration>,
     /// Load before each window [default: 300ms]
     #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     settle: Option<Duration>,
-    /// Load before the first window [default: 10s; modelled 3s]
+    /// Load before the first window [default: until the temperature settles; modelled 3s]
     #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     warm_up: Option<Duration>,
     /// Starts no window after this time, such as 10m
@@ -121,6 +130,16 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Err("expected more than zero and at most 24h".to_string());
     }
     Ok(time)
+}
+
+/// Reads a part such as `2%`.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    let expected = || format!("expected 0.1% to 50%, found \"{text}\"");
+    number
+        .filter(|percent| (0.1..=50.0).contains(percent))
+        .map(|percent| percent / 100.0)
+        .ok_or_else(expected)
 }
 
 fn precision(text: &str) -> Result<Precision, String> {
@@ -235,7 +254,11 @@ fn options(arguments: &ProfileArguments) -> anyhow::Result<ProfileOptions> {
         sysfs_root: arguments.sysfs.sysfs_root.clone(),
         nvml_lib: arguments.nvml.nvml_lib.clone(),
         timing: Timing {
-            rounds: Some(arguments.rounds),
+            rounds: arguments.rounds,
+            target: arguments
+                .target
+                .or(arguments.precise.then_some(0.01))
+                .or(arguments.quick.then_some(QUICK)),
             window: seconds(arguments.window),
             settle: seconds(arguments.settle),
             warm_up: seconds(arguments.warm_up),

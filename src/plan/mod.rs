@@ -7,10 +7,12 @@ mod buffers;
 mod format;
 mod fuse;
 mod lower;
+mod reuse;
 
 use crate::network::TensorRef;
 
 pub use format::{Layout, Precision};
+pub use reuse::{Excerpt, excerpts};
 
 /// Index of a buffer in [`Plan::buffers`].
 pub type BufferId = usize;

@@ -10,8 +10,8 @@ use crate::clock::{Clock, Instant, MonotonicClock};
 use crate::meter::nvml::{Among, Gpu, GpuSelector, GpuWatch, NvmlLibrary, nvml_meters};
 use crate::meter::{MeterCandidate, Part, host_meters, try_out};
 use crate::run::{Probe, Surroundings, SystemProbe, merge_environments};
-use crate::sim::{Condition, DeviceParameters, SimDevice};
-use crate::trace::{Environment, WeightsAndInput};
+use crate::sim::{self, DeviceParameters, SimDevice};
+use crate::trace::{Condition, Environment, WeightsAndInput};
 use crate::units::Watts;
 
 use super::job::{ProfileError, ProfileOptions};
@@ -224,12 +224,14 @@ fn worker_threads(asked: Option<usize>) -> Result<usize, ProfileError> {
 /// Looks at a simulated device. The machine around it has no part in its joules.
 struct SimProbe {
     device: SimDevice,
-    seen: Vec<Condition>,
+    seen: Vec<sim::Condition>,
 }
 
 impl Probe for SimProbe {
-    fn look(&mut self, _busy: bool) {
-        self.seen.push(self.device.condition());
+    fn look(&mut self, _busy: bool) -> Condition {
+        let seen = self.device.condition();
+        self.seen.push(seen);
+        Condition { celsius: Some(seen.celsius), megahertz: Some(seen.megahertz), limited: seen.limited }
     }
 
     fn environment(&self, weights_and_input: WeightsAndInput) -> Environment {
@@ -296,10 +298,12 @@ fn others(board: &Gpu) -> Option<usize> {
 
 impl Probe for GpuProbe {
     /// The GPU only: the processor's temperature explains nothing.
-    fn look(&mut self, busy: bool) {
-        if let Some(watch) = &mut self.watch {
-            watch.look(busy);
-        }
+    fn look(&mut self, busy: bool) -> Condition {
+        let Some(watch) = &mut self.watch else { return Condition::default() };
+        watch.look(busy);
+        let [_, now] = watch.ends();
+        let limited = busy && !now.throttled_by.is_empty();
+        Condition { celsius: now.celsius, megahertz: now.sm_mhz, limited }
     }
 
     fn environment(&self, weights_and_input: WeightsAndInput) -> Environment {

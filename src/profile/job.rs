@@ -13,13 +13,15 @@ use crate::run::{RecordError, Recording, Request, Schedule, Session, record};
 use crate::sim::Truth;
 use crate::stats::Rng;
 use crate::trace::{
-    DeviceRecord, Environment, Header, LayerRecord, MeterKind, RecordOptions, SpanKind, TRACE_SCHEMA, Tool,
-    Trace, TraceError, TraceWriter, Warning, WeightsAndInput,
+    DeviceRecord, Environment, Header, LayerRecord, MeterKind, PrecisionTarget, RecordOptions, SpanKind,
+    TRACE_SCHEMA, Tool, Trace, TraceError, TraceWriter, Warning, WeightsAndInput,
 };
 use crate::units::Seconds;
 
+use super::contexts::Contexts;
 use super::device::{Device, DeviceChoice};
 use super::output::{self, OutputError, TRACE_FILE};
+use super::planner::{Planned, Planner};
 use super::records::{Computed, layer_records, network_record};
 
 /// Lengths of windows; none for the meter's default.
@@ -35,6 +37,8 @@ pub struct Timing {
     pub warm_up: Option<Seconds>,
     /// Starts no window after this time.
     pub budget: Option<Seconds>,
+    /// Half width of the intervals that are asked for, as a part of each layer's energy; none for the default.
+    pub target: Option<f64>,
 }
 
 /// What to profile, and how.
@@ -290,7 +294,7 @@ impl Prepared {
         if unfinished.is_none() {
             output::remove_truth(dir)?;
         }
-        let (mut trace, mut writer, schedule) = start(unfinished, header, dir, &chosen)?;
+        let (mut trace, mut writer, mut controller) = start(unfinished, header, dir, &chosen)?;
         for warning in first_pass(executor.as_mut(), plan)? {
             if trace.warnings.contains(&warning) {
                 continue;
@@ -299,11 +303,10 @@ impl Prepared {
             trace.warnings.push(warning);
         }
         let clock = device.clock.as_ref();
-        let mut schedule = match options.timing.budget {
-            Some(budget) => schedule.until(clock.now() + budget),
-            None => schedule,
-        };
-        let expected = schedule.expected(&trace.header.options).value();
+        if let Some(budget) = options.timing.budget {
+            controller.stop_at(clock.now() + budget);
+        }
+        let expected = controller.expected(&trace.header).value();
         let whose = if options.device.simulated().is_some() { " of simulated time" } else { "" };
         say(&format!("measuring; about {}{whose} at least", duration_text(expected)));
         let Chosen { mut meters, .. } = chosen;
@@ -317,7 +320,7 @@ impl Prepared {
             progress,
             pick: &mut |request, among| pick(options.seed, request, among),
         };
-        Ok(record(session, trace, &mut schedule, &mut writer))
+        Ok(record(session, trace, controller.as_mut(), &mut writer))
     }
 }
 
@@ -334,23 +337,26 @@ fn start(
     header: Header,
     dir: &Path,
     chosen: &Chosen,
-) -> Result<(Trace, TraceWriter, Schedule), ProfileError> {
+) -> Result<(Trace, TraceWriter, Box<dyn Planned>), ProfileError> {
     let path = dir.join(TRACE_FILE);
-    let plan = schedule(&header);
+    let controller: Box<dyn Planned> = match (header.options.target, &unfinished) {
+        (Some(target), trace) => Box::new(Planner::new(&header, target, trace.as_deref())),
+        (None, Some(trace)) => Box::new(schedule(&header).without(trace)),
+        (None, None) => Box::new(schedule(&header)),
+    };
     if let Some(trace) = unfinished {
-        let left = plan.without(&trace);
-        return Ok((*trace, TraceWriter::resume(&path)?, left));
+        return Ok((*trace, TraceWriter::resume(&path)?, controller));
     }
     let mut writer = TraceWriter::create(&path, &header)?;
     for warning in &chosen.warnings {
         writer.warning(warning)?;
     }
-    Ok((Trace::new(header, chosen.warnings.clone()), writer, plan))
+    Ok((Trace::new(header, chosen.warnings.clone()), writer, controller))
 }
 
 pub(super) fn schedule(header: &Header) -> Schedule {
     let seed = header.options.seed;
-    Schedule::new(header.signatures.len(), &header.options, |round, kinds| {
+    Schedule::new(header.signatures.len(), header.excerpts.len(), &header.options, |round, kinds| {
         Rng::stream(Rng::stream(seed, SCHEDULE_STREAM).number(), round as u64).shuffle(kinds);
     })
 }
@@ -406,6 +412,11 @@ pub(super) fn header(
 ) -> Header {
     let Subject { network, plan, info, executor } = subject;
     let simulated = options.device.simulated().is_some();
+    let counts = chosen.primary().kind != MeterKind::Modelled;
+    let contexts = match executor.fresh_past().filter(|_| counts && options.cache.is_none()) {
+        Some(cache_bytes) => Contexts::of(network, plan, cache_bytes),
+        None => Contexts::alone(plan),
+    };
     Header {
         schema: TRACE_SCHEMA.to_string(),
         tool: Tool::this(),
@@ -414,13 +425,19 @@ pub(super) fn header(
         simulated,
         emulated: chosen.emulated || info.emulated,
         network: network_record(network, options.batch),
-        layers: layer_records(network, plan, |step| computed(*executor, step)),
-        signatures: plan.signatures.iter().map(|s| s.text.clone()).collect(),
+        layers: contexts.layers(plan, layer_records(network, plan, |step| computed(*executor, step))),
         device: device_record(info, plan),
         meters: chosen.records.clone(),
         primary_meter: chosen.meters[0].0,
         environment,
-        options: record_options(options, chosen),
+        options: if options.timing.rounds.is_none() && !contexts.contexts.is_empty() {
+            planned_options(options, chosen, executor.queues())
+        } else {
+            record_options(options, chosen)
+        },
+        signatures: contexts.signatures,
+        contexts: contexts.contexts,
+        excerpts: contexts.excerpts,
     }
 }
 
@@ -478,7 +495,35 @@ fn record_options(options: &ProfileOptions, chosen: &Chosen) -> RecordOptions {
         warm_up_s: timing.warm_up.unwrap_or(default(3.0, 10.0)),
         sampling_pairs: 8,
         sampling_window_s: Seconds::new(0.2),
+        target: None,
         seed: options.seed,
+    }
+}
+
+/// Every layer to 2 %, or to a tenth of that of the pass.
+const TARGET: f64 = 0.02;
+/// The same for a first look.
+pub const QUICK: f64 = 0.05;
+const SMALL: f64 = 0.1;
+
+/// Windows whose number is planned: five updates each, since more of them tell more than longer ones; the warm-up comes in
+/// pieces, with a look at the temperature behind each.
+fn planned_options(options: &ProfileOptions, chosen: &Chosen, queues: bool) -> RecordOptions {
+    let timing = &options.timing;
+    let window = timing.window.unwrap_or(Seconds::new(if queues { 0.25 } else { 0.5 }));
+    let period = chosen.primary().update_period_s.unwrap_or(Seconds::ZERO);
+    let window = if timing.window.is_none() && window < period * 5.0 { period * 5.0 } else { window };
+    let relative = timing.target.unwrap_or(TARGET);
+    RecordOptions {
+        rounds: 0,
+        window_s: window,
+        window_updates: 5,
+        settle_s: timing.settle.unwrap_or(Seconds::new(chosen.lag.value().max(0.2))),
+        idle_window_s: Seconds::new(window.value().min(0.5)),
+        pass_window_s: Seconds::new((window * PASS_WINDOWS).value().max(2.0)),
+        warm_up_s: timing.warm_up.unwrap_or(Seconds::new(2.5)),
+        target: Some(PrecisionTarget { relative, of_pass: relative * SMALL }),
+        ..record_options(options, chosen)
     }
 }
 

@@ -4,15 +4,18 @@
 //! calls, and what other programs can call.
 
 mod calibrate;
+mod clock;
+mod contexts;
 mod device;
 mod job;
 mod null;
 mod output;
+mod planner;
 mod records;
 
 pub use calibrate::{CalibrationError, CalibrationOptions, calibrate};
 pub use device::DeviceChoice;
-pub use job::{Hooks, Measured, Outcome, ProfileError, ProfileOptions, Timing, measure, profile};
+pub use job::{Hooks, Measured, Outcome, ProfileError, ProfileOptions, QUICK, Timing, measure, profile};
 pub use null::{NullOptions, NullRun, null_run};
 pub use output::{
     OutputError, RUN_FILE, TRACE_FILE, TRUTH_FILE, disagreement, load_run, may_render, write_report,

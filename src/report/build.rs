@@ -8,7 +8,7 @@ use crate::units::Joules;
 use super::doubts::doubt;
 use super::kinds::kind_rows;
 use super::run_file::{
-    AlsoRow, ClosureRow, IdleRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport, Status,
+    AlsoRow, BudgetRow, ClosureRow, IdleRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport, Status,
 };
 use super::sampling::{sampling_row, sampling_warning};
 use super::sanity::check_sanity;
@@ -113,6 +113,7 @@ fn bare_row(index: usize, layer: &LayerRecord, signatures: &[String]) -> LayerRo
         energy_j: None,
         energy_dynamic_j: None,
         power_w: None,
+        uncertainty: None,
         flops: layer.flops,
         flops_elementwise: layer.flops_elementwise,
         bytes: layer.bytes,
@@ -151,6 +152,11 @@ fn layer_row(
         energy_j: energy.map(|e| e.estimate()),
         energy_dynamic_j: work.and_then(|w| w.dynamic).map(|d| d.estimate()),
         power_w: work.and_then(|w| w.power).map(|p| p.estimate()),
+        method: match layer.signature.and_then(|s| header.contexts.get(s)?.base) {
+            Some(_) => Method::Differential,
+            None => Method::Replay,
+        },
+        uncertainty: work.filter(|_| !header.contexts.is_empty()).and_then(budget_row),
         share: energy.zip(sum).map(|(e, sum)| e.value / sum),
         also: layer
             .signature
@@ -166,6 +172,22 @@ fn layer_row(
         Some(work) => judge(&mut row, work),
     }
     row
+}
+
+/// What the uncertainty of an energy is made of.
+fn budget_row(work: &SignatureEnergy) -> Option<BudgetRow> {
+    let all = work.energy?.std_error.powi(2);
+    let (beyond, alignment) = (work.beyond, work.alignment);
+    // What no other cause explains is the scatter of windows.
+    let counting = (all - beyond.combined().powi(2) - alignment.powi(2)).max(0.0).sqrt();
+    Some(BudgetRow {
+        counting_j: Joules::new(counting),
+        alignment_j: Joules::new(alignment),
+        temperature_j: Joules::new(beyond.temperature),
+        clock_j: Joules::new(beyond.clock),
+        cache_j: Joules::new(beyond.cache),
+        filler_j: Joules::new(beyond.filler),
+    })
 }
 
 /// What a meter other than the primary one says.

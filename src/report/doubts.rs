@@ -12,6 +12,8 @@ use super::run_file::{LayerRow, RunReport, Status};
 /// energy counters allows as much (docs/measuring.md, NVML).
 const READ_RATE: f64 = 0.02;
 
+/// Part by which a window's clock may differ from that of the network.
+const NEAR: f64 = 0.025;
 /// Confidence of a verdict that makes all energies of a run wrong: at 95 %, one sound run in forty would be called so.
 const CONFIDENCE: f64 = 0.99;
 /// Half of the 95 % interval of that difference beyond which nothing is known of it. Sound sensors stay below 0.01.
@@ -47,7 +49,7 @@ pub(super) fn doubt(report: &mut RunReport, trace: &Trace, primary: &Attribution
         report.warnings.push(commensurate_warning(&trace.header.meters[meter].id, &found));
         mark_pass(report, "commensurate");
     }
-    throttled(report, trace);
+    throttled(report, trace, primary);
 }
 
 /// Rows of work that was run.
@@ -152,9 +154,16 @@ fn commensurate_warning(id: &str, found: &Commensurate) -> Warning {
 }
 
 /// Marks what was measured while the device's clock was held down; where the device told that only of the whole run,
-/// that may be any row.
-fn throttled(report: &mut RunReport, trace: &Trace) {
-    let held = held_windows(trace, |_| None);
+/// that may be any row. Where windows are brought to the clock of the network, which itself may be held down, it is those
+/// rows none of whose windows came near it.
+fn throttled(report: &mut RunReport, trace: &Trace, primary: &Attribution) {
+    let planned = !trace.header.contexts.is_empty();
+    let network = primary.reference.megahertz.map(|clock| clock.value);
+    let held = held_windows(trace, |span| {
+        let clock = span.state.megahertz?;
+        let near = network.is_some_and(|network| (clock / network - 1.0).abs() <= NEAR);
+        Some(if planned { !near } else { span.state.limited })
+    });
     let whole_run = report.warnings.iter().any(|warning| warning.code == "throttled");
     let of_row = |row: &LayerRow| {
         let signature = trace.header.layers.get(row.index)?.signature?;
@@ -164,7 +173,7 @@ fn throttled(report: &mut RunReport, trace: &Trace) {
     for row in rows(report) {
         let windows = of_row(row).unwrap_or_default();
         all += 1;
-        let is_held = windows.held > 0 || whole_run && windows.unknown > 0;
+        let is_held = windows.held > if planned { windows.windows.saturating_sub(1) } else { 0 } || whole_run && windows.unknown > 0;
         if is_held {
             marked += 1;
             row.warnings.push("throttled".to_string());

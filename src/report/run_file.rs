@@ -142,6 +142,9 @@ pub struct LayerRow {
     pub energy_dynamic_j: Option<Estimate<Joules>>,
     /// Mean power while it runs.
     pub power_w: Option<Estimate<Watts>>,
+    /// What the uncertainty of its energy is made of, where that was planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncertainty: Option<BudgetRow>,
     /// 2 x multiply-accumulates of conv and linear.
     pub flops: u64,
     /// All other operations.
@@ -160,6 +163,24 @@ pub struct LayerRow {
     pub reason: Option<String>,
     /// Codes of warnings about this row.
     pub warnings: Vec<String>,
+}
+
+/// Standard uncertainties of an energy by cause. Independent of each other: the square root of the sum of their squares is
+/// that of the energy. What the meter itself is wrong by is its `systematic_relative` and not in here.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BudgetRow {
+    /// Windows of equal work differ.
+    pub counting_j: Joules,
+    /// A window's edges lie somewhat beside the meter's changes.
+    pub alignment_j: Joules,
+    /// The temperature that the network leads to, and what a kelvin costs.
+    pub temperature_j: Joules,
+    /// The clock of the windows is not quite that of the network, which itself swings.
+    pub clock_j: Joules,
+    /// The layer found other data in the cache than within the network.
+    pub cache_j: Joules,
+    /// Other work in its windows was taken off.
+    pub filler_j: Joules,
 }
 
 /// What another meter read for a layer.

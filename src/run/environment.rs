@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::meter::Host;
-use crate::trace::{Environment, WeightsAndInput};
+use crate::trace::{Condition, Environment, WeightsAndInput};
 
 /// What the machine says of itself when a run begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +24,9 @@ impl Default for Surroundings {
 
 /// Looks at what surrounds a run.
 pub trait Probe {
-    /// Notes what changes during a run; called behind the end of each window. `busy` says whether the device works
-    /// while it is looked at: one that has just become idle no longer shows what held it back.
-    fn look(&mut self, busy: bool);
+    /// Notes what changes during a run, and gives what it sees; called in windows and behind the end of each. `busy` says
+    /// whether the device works while it is looked at: one that has just become idle no longer shows what held it back.
+    fn look(&mut self, busy: bool) -> Condition;
 
     /// The surroundings at the beginning.
     fn environment(&self, weights_and_input: WeightsAndInput) -> Environment;
@@ -70,11 +70,13 @@ impl SystemProbe {
 }
 
 impl Probe for SystemProbe {
-    fn look(&mut self, _busy: bool) {
-        if let Some(now) = temperature(&self.at.sysfs_root) {
+    fn look(&mut self, _busy: bool) -> Condition {
+        let celsius = temperature(&self.at.sysfs_root);
+        if let Some(now) = celsius {
             let [low, high] = self.temperature.unwrap_or([now, now]);
             self.temperature = Some([low.min(now), high.max(now)]);
         }
+        Condition { celsius, ..Condition::default() }
     }
 
     fn environment(&self, weights_and_input: WeightsAndInput) -> Environment {

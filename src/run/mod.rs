@@ -16,4 +16,4 @@ pub use environment::{Probe, Surroundings, SystemProbe, merge_environments};
 pub use loads::{LoadError, Loads, MeterReading, Watched};
 pub use quiet::{Finding, Process, Quietness};
 pub use record::{RecordError, Recording, Session, record};
-pub use schedule::{Controller, Request, Schedule};
+pub use schedule::{Controller, Mixing, Request, Schedule};

@@ -16,12 +16,21 @@ use super::record::RecordError;
 
 /// Work in a burst: long against what it takes to start one and to notice its end, short against a window.
 const BURST: Seconds = Seconds::new(0.02);
+/// The same where the device rests between bursts: short against the time in which a power limit acts, and against that over
+/// which a sensor averages.
+const SHORT_BURST: Seconds = Seconds::new(0.001);
+/// How far rests differ in length, so that they keep step with no sensor, and the part of a turn from one to the next: that
+/// which is farthest from all simple fractions.
+const DITHER: f64 = 0.6;
+const GOLDEN: f64 = 0.618_033_988_75;
 /// How late the host may be, held up by a driver or by other programs, before the device has nothing to do: while one
 /// burst is worked off, the others in the queue last for this long.
 const LATE: Seconds = Seconds::new(0.06);
 /// Bursts in the queue: at most, and where nothing is known of their time.
 const DEPTH: usize = 4;
 const FEWEST: usize = 2;
+/// A moment in which nothing is missed.
+const MOMENT: Seconds = Seconds::new(1e-5);
 /// Between two looks at a burst that is overdue.
 const OVERDUE: Seconds = Seconds::new(1e-3);
 /// How long a burst may take beyond what it should before the device is given up.
@@ -55,6 +64,10 @@ pub(super) struct Queue {
     unit: u64,
     /// Executions of the next burst, whole units.
     burst: u64,
+    /// Part of the time for which the device rests between bursts; none to keep it busy.
+    rest: f64,
+    /// Bursts so far, for the lengths of rests.
+    rests: u32,
     /// In order; never more than [`DEPTH`].
     waiting: VecDeque<Waiting>,
     /// In order, since the task began.
@@ -63,9 +76,9 @@ pub(super) struct Queue {
 
 impl Queue {
     /// An empty queue for a task that is ready; `unit` is what [`Executor::ready`] gave.
-    pub(super) fn new(task: Task, unit: u64) -> Self {
+    pub(super) fn new(task: Task, unit: u64, rest: f64) -> Self {
         let (waiting, done) = (VecDeque::with_capacity(DEPTH), VecDeque::with_capacity(ROOM));
-        Self { task, unit, burst: unit, waiting, done }
+        Self { task, unit, burst: unit, rest, rests: 0, waiting, done }
     }
 
     /// Takes note of finished bursts and starts new ones for them.
@@ -79,8 +92,12 @@ impl Queue {
         clock: &dyn Clock,
     ) -> Result<(), RecordError> {
         self.note_finished(executor, clock)?;
+        if self.is_resting(clock.now()) {
+            return Ok(());
+        }
         let depth = self.depth();
         while self.waiting.len() < depth {
+            self.rests = self.rests.wrapping_add(1);
             let (started, executions) = (clock.now(), self.burst);
             executor.repeat(self.task, executions)?;
             self.waiting.push_back(Waiting { behind: executor.mark(clock)?, started, executions });
@@ -111,9 +128,27 @@ impl Queue {
         }
     }
 
+    /// Whether the device is to rest now.
+    fn is_resting(&self, now: Instant) -> bool {
+        self.rest > 0.0 && (!self.waiting.is_empty() || self.rests_until().is_some_and(|until| now < until))
+    }
+
+    /// Until when the device rests behind its last burst: as long as makes the part of the time asked for, more or less.
+    fn rests_until(&self) -> Option<Instant> {
+        let last = self.done.back()?;
+        let mean = (last.to - last.from) * (self.rest / (1.0 - self.rest));
+        let turn = (f64::from(self.rests) * GOLDEN).fract();
+        Some(last.to + mean * (1.0 + DITHER * (turn - 0.5)))
+    }
+
+    /// Work in a burst.
+    fn target(&self) -> Seconds {
+        if self.rest > 0.0 { SHORT_BURST } else { BURST }
+    }
+
     /// Whether bursts are as long as they should be.
     pub(super) fn is_steady(&self) -> bool {
-        let long = |last: &Stretch| last.to - last.from >= BURST * 0.5;
+        let long = |last: &Stretch| last.to - last.from >= self.target() * 0.5;
         self.done.back().is_some_and(long)
     }
 
@@ -125,6 +160,9 @@ impl Queue {
             Some(self.begun(front) + each * front.executions as f64)
         });
         let soon = now + OVERDUE;
+        if let Some(until) = self.rests_until().filter(|_| self.rest > 0.0 && self.waiting.is_empty()) {
+            return if until > now { until } else { now + MOMENT };
+        }
         due.filter(|&due| due > now).unwrap_or(soon)
     }
 
@@ -161,6 +199,9 @@ impl Queue {
 
     /// How many bursts the queue should hold: fewer where one lasts long, since all of them are waited for in the end.
     fn depth(&self) -> usize {
+        if self.rest > 0.0 {
+            return 1;
+        }
         let Some(each) = self.each() else { return FEWEST };
         let others = (LATE / (each * self.burst as f64)).ceil() as usize;
         others.saturating_add(1).clamp(FEWEST, DEPTH)
@@ -190,10 +231,10 @@ impl Queue {
     /// equal stretches.
     fn fit(&mut self, took: Seconds, executions: u64) {
         let took = took.value().max(1e-9);
-        if (0.5..=2.0).contains(&(took / BURST.value())) {
+        if (0.5..=2.0).contains(&(took / self.target().value())) {
             return;
         }
-        let fitting = (executions as f64 * BURST.value() / took) as u64;
+        let fitting = (executions as f64 * self.target().value() / took) as u64;
         let units = fitting.min(executions.saturating_mul(10)) / self.unit;
         self.burst = units.max(1).saturating_mul(self.unit);
     }

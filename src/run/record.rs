@@ -1,14 +1,17 @@
 //! The recording loop.
 
-use crate::backend::{BackendError, Executor};
+use crate::backend::{BackendError, Executor, Mix};
 use crate::clock::Clock;
 use crate::meter::{Meter, ReadError};
 use crate::plan::Plan;
-use crate::trace::{RecordOptions, Span, SpanKind, Trace, TraceError, TraceWriter, Warning};
+use crate::trace::{
+    ExcerptRecord, FillerRun, RecordOptions, Span, SpanKind, Trace, TraceError, TraceWriter, Warning,
+    WindowState,
+};
 use crate::units::Seconds;
 
 use super::environment::Probe;
-use super::schedule::{Controller, Request};
+use super::schedule::{Controller, Mixing, Request};
 use super::window::{Lengths, Load, Rig, Window};
 
 /// Attempts at a window that is lost.
@@ -107,6 +110,7 @@ pub fn record(
     let Session { executor, plan, meters, clock, probe, stop, progress, pick } = session;
     let options = trace.header.options.clone();
     let period = trace.header.meters[trace.header.primary_meter].update_period_s;
+    let queues = executor.queues();
     let mut rig = Rig::new(executor, plan.steps.len(), clock, meters, period, stop);
     let mut error = None;
     let total = controller.total();
@@ -119,19 +123,33 @@ pub fn record(
             // A pass of nothing takes no time, so a window of it waits: the null run.
             _ if plan.steps.is_empty() => Load::Idle,
             SpanKind::WarmUp | SpanKind::Pass | SpanKind::Watched | SpanKind::Unwatched => Load::Pass,
-            SpanKind::Replay(signature) => {
-                let steps = &plan.signatures[signature].steps;
-                Load::Step(steps[pick(request, steps.len())])
+            SpanKind::Replay(signature) => match trace.header.contexts.get(signature) {
+                Some(context) => mix(context.excerpt, request.mixing),
+                None => {
+                    let steps = &plan.signatures[signature].steps;
+                    Load::Step(steps[pick(request, steps.len())])
+                }
+            },
+            SpanKind::Excerpt(excerpt) => mix(trace.header.excerpts[excerpt], request.mixing),
+            SpanKind::Filler(step) => {
+                mix(ExcerptRecord { first: step, last: step, fresh: true }, request.mixing)
             }
         };
         let mut lost = Vec::new();
-        let lengths = lengths(request.kind, &options, period);
+        let rest = f64::from(request.mixing.rest_permille) / 1000.0;
+        let usual = lengths(request.kind, &options, period, queues);
+        // What a sensor sees of bursts depends on when it looks, so it looks more often.
+        let longer = if rest > 0.0 { usual.window * RESTING } else { usual.window };
+        let lengths = Lengths { rest, window: longer, ..usual };
         let measured = measure(&mut rig, load, lengths, &mut *probe, &mut lost);
         let mut told: Result<(), TraceError> = lost.iter().try_for_each(|reason| {
             tell(&mut trace, writer, "lost_window", reason, |reason| {
                 format!("{what}: {reason}; the window was measured again")
             })
         });
+        for note in rig.executor.notes() {
+            told = told.and_then(|()| tell(&mut trace, writer, "few_copies", &note, str::to_string));
+        }
         for (meter, reason) in rig.losses().filter(|_| measured.is_ok()) {
             let id = trace.header.meters[meter].id.clone();
             told = told.and_then(|()| {
@@ -148,8 +166,9 @@ pub fn record(
                     start: window.start,
                     end: window.end,
                     // The waiting of a null run is one execution of nothing.
-                    executions: if plan.steps.is_empty() { 1.0 } else { window.executions },
+                    executions: if plan.steps.is_empty() { 1.0 } else { window.executions * repeated(load) },
                     edge_s: window.edge,
+                    state: WindowState { filler: filler(load, window.executions), ..window.state },
                 };
                 trace.spans.push(span);
                 trace.samples.extend(rig.samples.iter().copied());
@@ -228,27 +247,33 @@ fn tell(
 
 /// Samples of the primary meter inside a window, for the power picture.
 const SAMPLES: f64 = 10.0;
+/// How much longer windows are in which the device rests between bursts.
+const RESTING: f64 = 2.0;
+/// The same where windows are planned and the device waits while its meter is read.
+const FEW_SAMPLES: f64 = 2.5;
 
 /// How long to load and to measure, and how often to read. `period` is the primary meter's.
 ///
 /// Work and idle are read equally often, so that what reading costs cancels in energies above idle. (It did not
 /// where passes were read less often: a null run by the modelled meter missed zero by 2.4 mW of 1.48 W.)
-fn lengths(kind: SpanKind, options: &RecordOptions, period: Option<Seconds>) -> Lengths {
+fn lengths(kind: SpanKind, options: &RecordOptions, period: Option<Seconds>, queues: bool) -> Lengths {
+    let samples = if options.target.is_some() && !queues { FEW_SAMPLES } else { SAMPLES };
     let updates = |n: usize| period.map_or(Seconds::ZERO, |period| period * n as f64);
     let at_least = |length: Seconds, least: Seconds| if length < least { least } else { length };
     let window = |length: Seconds, n: usize| {
         let window = at_least(length, updates(n));
-        Lengths { settle: options.settle_s, window, every: Some(window / SAMPLES) }
+        Lengths { settle: options.settle_s, window, every: Some(window / samples), rest: 0.0 }
     };
     let replay = window(options.window_s, options.window_updates);
     let short = Lengths {
         settle: options.sampling_window_s / 2.0,
         window: options.sampling_window_s,
         every: replay.every,
+        rest: 0.0,
     };
     match kind {
         SpanKind::WarmUp => Lengths { settle: Seconds::ZERO, ..window(options.warm_up_s, 0) },
-        SpanKind::Replay(_) => replay,
+        SpanKind::Replay(_) | SpanKind::Excerpt(_) | SpanKind::Filler(_) => replay,
         SpanKind::Pass => {
             // As many more updates as the window is longer.
             let times = at_least(options.pass_window_s, options.window_s) / options.window_s;
@@ -263,6 +288,23 @@ fn lengths(kind: SpanKind, options: &RecordOptions, period: Option<Seconds>) -> 
     }
 }
 
+/// An excerpt of the pass with what runs beside it.
+fn mix(excerpt: ExcerptRecord, mixing: Mixing) -> Load {
+    let ExcerptRecord { first, last, fresh } = excerpt;
+    Load::Mix(Mix { times: mixing.times.max(1), filler: mixing.filler, ..Mix::of(first, last, fresh) })
+}
+
+/// How often the work of a window is done in one execution of its load.
+fn repeated(load: Load) -> f64 {
+    if let Load::Mix(mix) = load { mix.times as f64 } else { 1.0 }
+}
+
+/// What ran beside the work.
+fn filler(load: Load, executions: f64) -> Option<FillerRun> {
+    let Load::Mix(Mix { filler: Some((step, times)), .. }) = load else { return None };
+    Some(FillerRun { step, executions: executions * times as f64 })
+}
+
 fn describe(trace: &Trace, request: Request) -> String {
     let round = request.round + 1;
     match request.kind {
@@ -271,6 +313,7 @@ fn describe(trace: &Trace, request: Request) -> String {
         SpanKind::ActiveIdle => format!("round {round}: idle"),
         SpanKind::Pass => format!("round {round}: whole passes"),
         SpanKind::Watched | SpanKind::Unwatched => "what reading the meter costs".to_string(),
+        SpanKind::Excerpt(_) | SpanKind::Filler(_) => format!("round {round}: layers to take off"),
         SpanKind::Replay(signature) => {
             let first = trace.header.layers.iter().find(|l| l.signature == Some(signature));
             format!("round {round}: {}", first.map_or("?", |l| l.name.as_str()))

@@ -11,6 +11,26 @@ pub struct Request {
     pub kind: SpanKind,
     /// The round it counts for.
     pub round: usize,
+    /// What runs beside its work.
+    pub mixing: Mixing,
+}
+
+/// What runs in a window beside the work that it is about, so that the clock is that of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Mixing {
+    /// Repetitions of the work before the filler has its turn; 0 for one, and no filler.
+    pub times: u64,
+    /// A step of the plan and its repetitions.
+    pub filler: Option<(usize, u64)>,
+    /// Part of the time for which the device rests, in thousandths.
+    pub rest_permille: u32,
+}
+
+impl Request {
+    /// A window of the work alone.
+    pub fn of(kind: SpanKind, round: usize) -> Self {
+        Self { kind, round, mixing: Mixing::default() }
+    }
 }
 
 /// Decides what to measure next, from what is there.
@@ -52,20 +72,22 @@ impl Schedule {
     /// equal seeds give equal schedules, which is what lets an interrupted run go on.
     pub fn new(
         signatures: usize,
+        excerpts: usize,
         options: &RecordOptions,
         mut shuffle: impl FnMut(usize, &mut [SpanKind]),
     ) -> Self {
         let mut requests = Vec::new();
-        let idle = |round| Request { kind: SpanKind::Idle, round };
+        let idle = |round| Request::of(SpanKind::Idle, round);
         // The null run has nothing to be slowed down.
         let pairs = if signatures == 0 { 0 } else { options.sampling_pairs };
         requests.extend((0..IDLE_WINDOWS).map(idle));
-        requests.push(Request { kind: SpanKind::WarmUp, round: 0 });
+        requests.push(Request::of(SpanKind::WarmUp, 0));
         for round in 0..options.rounds {
             let mut kinds: Vec<SpanKind> = (0..signatures).map(SpanKind::Replay).collect();
+            kinds.extend((0..excerpts).map(SpanKind::Excerpt));
             kinds.extend([SpanKind::Pass, SpanKind::ActiveIdle]);
             shuffle(round, &mut kinds);
-            requests.extend(kinds.into_iter().map(|kind| Request { kind, round }));
+            requests.extend(kinds.into_iter().map(|kind| Request::of(kind, round)));
         }
         let last: Vec<Request> = (IDLE_WINDOWS..2 * IDLE_WINDOWS).map(idle).collect();
         let rest: Seconds =
@@ -96,10 +118,12 @@ impl Schedule {
     }
 }
 
-fn least_time(kind: SpanKind, options: &RecordOptions) -> Seconds {
+pub(super) fn least_time(kind: SpanKind, options: &RecordOptions) -> Seconds {
     match kind {
         SpanKind::WarmUp => options.warm_up_s,
-        SpanKind::Replay(_) => options.settle_s + options.window_s,
+        SpanKind::Replay(_) | SpanKind::Excerpt(_) | SpanKind::Filler(_) => {
+            options.settle_s + options.window_s
+        }
         SpanKind::Pass => options.settle_s + options.pass_window_s,
         SpanKind::Idle | SpanKind::ActiveIdle => options.settle_s + options.idle_window_s,
         SpanKind::Watched | SpanKind::Unwatched => pair_time(options) / 2.0,
@@ -111,13 +135,20 @@ fn pair_time(options: &RecordOptions) -> Seconds {
     options.sampling_window_s * 3.0
 }
 
+impl Request {
+    /// A pair of short windows of passes, one read as usual and one at its edges only.
+    pub fn pair(round: usize) -> [Self; 2] {
+        pair(round)
+    }
+}
+
 /// Which of the two comes first alternates, so that a steady drift cancels (ABBA).
 fn pair(round: usize) -> [Request; 2] {
     let (first, second) = match round % 2 {
         0 => (SpanKind::Watched, SpanKind::Unwatched),
         _ => (SpanKind::Unwatched, SpanKind::Watched),
     };
-    [Request { kind: first, round }, Request { kind: second, round }]
+    [Request::of(first, round), Request::of(second, round)]
 }
 
 /// The pairs that fit, of those asked for; none where too few fit.

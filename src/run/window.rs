@@ -8,10 +8,10 @@
 //! queues is kept busy all the time: there the looks come when the meter should change, and what was executed between
 //! two of them is told by the device itself ([`Queue`]).
 
-use crate::backend::{Executor, Task};
+use crate::backend::{Executor, Mix, Task};
 use crate::clock::{Clock, Instant};
 use crate::meter::{Meter, ReadError};
-use crate::trace::{Reads, Sample};
+use crate::trace::{Condition, Reads, Sample, WindowState};
 use crate::units::{Joules, Seconds};
 
 use super::changes::{Changes, NextLook};
@@ -48,6 +48,8 @@ pub(super) enum Load {
     Step(usize),
     /// All steps in order.
     Pass,
+    /// Some steps, with others or with rests between.
+    Mix(Mix),
     /// Nothing.
     Idle,
 }
@@ -59,6 +61,8 @@ pub(super) struct Lengths {
     pub(super) window: Seconds,
     /// Between two readings of the primary meter inside the window; none for the edges only.
     pub(super) every: Option<Seconds>,
+    /// Part of the time for which a device that queues rests between bursts.
+    pub(super) rest: f64,
 }
 
 /// A finished window.
@@ -69,6 +73,8 @@ pub(super) struct Window {
     pub(super) executions: f64,
     pub(super) edge: Seconds,
     pub(super) reads: Reads,
+    /// What it was measured under; what ran beside the work is for the caller to add.
+    pub(super) state: WindowState,
 }
 
 /// Device, meters and clock while a window is measured.
@@ -82,6 +88,8 @@ pub(super) struct Rig<'a> {
     pub(super) period: Option<Seconds>,
     /// Readings since the last finished window.
     pub(super) samples: Vec<Sample>,
+    /// What the device showed of itself in the window at hand.
+    seen: Vec<Condition>,
     pub(super) stop: &'a dyn Fn() -> bool,
     /// What a device that queues works on; none on another, and while nothing runs.
     queue: Option<Queue>,
@@ -132,6 +140,7 @@ impl<'a> Rig<'a> {
             meters,
             period,
             samples,
+            seen: Vec::with_capacity(64),
             stop,
             queue: None,
             done: 0,
@@ -157,7 +166,8 @@ impl<'a> Rig<'a> {
         probe: &mut dyn Probe,
     ) -> Result<Window, RecordError> {
         self.samples.clear();
-        let burst = self.settle(load, lengths.settle)?;
+        self.seen.clear();
+        let burst = self.settle(load, lengths)?;
         let (opening, opened_within) = self.edge(load, burst)?;
         let done_before = self.done;
         let start = opening.before;
@@ -188,6 +198,9 @@ impl<'a> Rig<'a> {
                 {
                     self.push(self.meters[0].0, look.before, look.energy);
                 }
+                if self.queue.is_some() {
+                    self.seen.push(probe.look(true));
+                }
             }
         }
         let (closing, closed_within) = self.edge(load, burst)?;
@@ -196,21 +209,24 @@ impl<'a> Rig<'a> {
         self.sample_all(end, closing.energy)?;
         // A look takes milliseconds, which a full queue outlasts.
         self.top_up()?;
-        probe.look(self.queue.is_some());
+        let seen = probe.look(self.queue.is_some());
+        self.seen.push(seen);
+        let state = WindowState::of(&self.seen);
         let edge = longer(opened_within, closed_within);
         let Some(mut queue) = self.queue.take() else {
             let executions = (self.done - done_before) as f64;
-            return Ok(Window { start, end, executions, edge, reads });
+            return Ok(Window { start, end, executions, edge, reads, state });
         };
         queue.drain(self.executor, self.clock, self.stop)?;
         let idle = queue.idle(start, end);
-        if idle > longer((end - start) * IDLE, SHORT_IDLE) {
+        if lengths.rest <= 0.0 && idle > longer((end - start) * IDLE, SHORT_IDLE) {
             return Err(RecordError::HeldUp { idle });
         }
         // Executions are spread evenly over their burst: they are equal work, and in 20 ms no clock changes by so much
         // that it shifts one by a share of the time between two looks. Energy is not spread evenly inside of one.
         let amid = queue.each().unwrap_or(Seconds::ZERO) * AHEAD;
-        Ok(Window { start, end, executions: queue.executed(start, end), edge: edge + amid, reads })
+        let state = WindowState { rest_s: if lengths.rest > 0.0 { idle } else { Seconds::ZERO }, ..state };
+        Ok(Window { start, end, executions: queue.executed(start, end), edge: edge + amid, reads, state })
     }
 
     /// Whether a device that queues has finished too few executions for a window.
@@ -219,18 +235,20 @@ impl<'a> Rig<'a> {
     }
 
     /// Runs the load until it is in its steady state; the number of executions that make a short burst.
-    fn settle(&mut self, load: Load, settle: Seconds) -> Result<u64, RecordError> {
+    fn settle(&mut self, load: Load, lengths: Lengths) -> Result<u64, RecordError> {
+        let settle = lengths.settle;
         // Left by an attempt that failed.
         self.drain()?;
         self.read_all_before_window()?;
         let task = match load {
             Load::Step(step) => Some(Task::Step(step)),
             Load::Pass => Some(Task::Pass),
+            Load::Mix(mix) => Some(Task::Mix(mix)),
             Load::Idle => None,
         };
         let unit = task.map_or(Ok(1), |task| self.executor.ready(task, self.clock))?.max(1);
         if self.executor.queues() {
-            self.queue = task.map(|task| Queue::new(task, unit));
+            self.queue = task.map(|task| Queue::new(task, unit, lengths.rest));
             return self.settle_queue(settle).map(|()| unit);
         }
         let until = self.clock.now() + settle;
@@ -387,6 +405,7 @@ impl<'a> Rig<'a> {
             Load::Step(step) => {
                 self.executor.repeat(Task::Step(step), burst)?;
             }
+            Load::Mix(mix) => self.executor.repeat(Task::Mix(mix), burst)?,
             Load::Pass => {
                 for _ in 0..burst {
                     for step in 0..self.steps {

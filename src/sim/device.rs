@@ -228,6 +228,7 @@ impl Executor for SimExecutor {
                     (0..machine.steps()).for_each(|step| machine.enqueue(step, 1, CacheUse::Hot));
                 }
             }
+            Task::Mix(mix) => machine.enqueue_mix(&mix, times),
         });
         Ok(())
     }
@@ -248,6 +249,10 @@ impl Executor for SimExecutor {
     fn passed(&mut self, mark: Mark, _clock: &dyn Clock) -> Result<Option<Instant>, BackendError> {
         let passed = self.device.0.borrow_mut().passed(mark.0);
         Ok(passed.map(|at| Instant::default() + Seconds::new(at)))
+    }
+
+    fn fresh_past(&self) -> Option<f64> {
+        Some(self.device.0.borrow().device.speed.cache_bytes)
     }
 
     fn algorithm(&self, _step: usize) -> &str {

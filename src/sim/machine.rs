@@ -1,11 +1,13 @@
 //! The true state of a simulated device: time, power, temperature, clock and caches.
 
-use crate::backend::CacheUse;
+use std::rc::Rc;
+
+use crate::backend::{CacheUse, Mix};
 use crate::stats::Rng;
 
 use super::history::History;
 use super::parameters::{DeviceParameters, Domain, Tail};
-use super::queue::{Entry, Job, Queue};
+use super::queue::{Entry, Job, Part, Queue, Work as Queued};
 use super::sensor::Sensor;
 use super::work::{Cache, Traffic, Work};
 
@@ -177,7 +179,7 @@ impl Machine {
     /// Runs a step once, after all that is queued.
     pub(super) fn execute(&mut self, step: usize) -> Execution {
         self.work_off();
-        self.work(&mut Job::new(step, 1, CacheUse::Hot), f64::INFINITY)
+        self.work(&mut Job::new(Queued::Step(step, CacheUse::Hot), 1), f64::INFINITY)
     }
 
     /// Runs a step `times` times on end.
@@ -188,13 +190,57 @@ impl Machine {
 
     /// Puts `times` executions of a step into the queue, which is worked off while time passes.
     pub(super) fn enqueue(&mut self, step: usize, times: u64, cache: CacheUse) {
-        let mut push = |times| self.queue.entries.push_back(Entry::Job(Job::new(step, times, cache)));
+        let mut push = |times| self.push(Job::new(Queued::Step(step, cache), times));
         // What a step finds in the caches is settled after its first two executions, or is always nothing.
         let alone = if cache == CacheUse::Hot { times.min(2) } else { 0 };
         (0..alone).for_each(|_| push(1));
         if times > alone {
             push(times - alone);
         }
+    }
+
+    /// Puts `times` executions of a mix into the queue. One that is short against the limiter's time constant is done at
+    /// its mean power, of a longer one each step by itself.
+    pub(super) fn enqueue_mix(&mut self, mix: &Mix, times: u64) {
+        let parts: Vec<Part> = (mix.first..=mix.last).map(|step| self.part(step, mix.times)).collect();
+        let mut parts = self.with_traffic(parts, mix.fresh);
+        if let Some((step, times)) = mix.filler {
+            parts.extend(self.with_traffic(vec![self.part(step, times)], true));
+        }
+        self.cache.flush();
+        let time: f64 = parts.iter().map(|part| self.one(part).time).sum();
+        if time < self.device.clock.limiter_s * LIMITER_STRETCH {
+            return self.push(Job::new(Queued::Parts(parts.into()), times));
+        }
+        let steps: Vec<Rc<[Part]>> =
+            parts.iter().map(|&part| Rc::from([Part { times: 1.0, ..part }])).collect();
+        let own = mix.last - mix.first + 1;
+        let order = || {
+            let repeated = (0..mix.times).flat_map(|_| &steps[..own]);
+            repeated.chain((0..mix.filler.map_or(0, |(_, times)| times)).flat_map(|_| &steps[own..]))
+        };
+        for part in (0..times).flat_map(|_| order()).cloned().collect::<Vec<_>>() {
+            self.push(Job::new(Queued::Parts(part), 1));
+        }
+    }
+
+    fn part(&self, step: usize, times: u64) -> Part {
+        Part { step, times: times as f64, traffic: Traffic::default(), noise: 1.0 }
+    }
+
+    /// Steps that run one after the other, on buffers that no cache holds or on those that they used before.
+    fn with_traffic(&mut self, mut parts: Vec<Part>, fresh: bool) -> Vec<Part> {
+        self.cache.flush();
+        for _ in 0..if fresh { 1 } else { 2 } {
+            for part in &mut parts {
+                part.traffic = self.cache.pass(part.step, &self.works[part.step]);
+            }
+        }
+        parts
+    }
+
+    fn push(&mut self, job: Job) {
+        self.queue.entries.push_back(Entry::Job(job));
     }
 
     /// Puts a mark into the queue, behind all work.
@@ -216,18 +262,17 @@ impl Machine {
 
     /// Works until the queue is empty, or until a time.
     fn work_until(&mut self, until: f64) {
-        while let Some(&next) = self.queue.entries.front() {
+        while let Some(next) = self.queue.entries.pop_front() {
             match next {
                 Entry::Mark(mark) => self.queue.pass(mark, self.now),
                 Entry::Job(mut job) => {
                     self.work(&mut job, until);
                     if job.left > 0.0 {
-                        self.queue.entries[0] = Entry::Job(job);
+                        self.queue.entries.push_front(Entry::Job(job));
                         return;
                     }
                 }
             }
-            self.queue.entries.pop_front();
         }
     }
 
@@ -239,11 +284,11 @@ impl Machine {
         if self.now >= until {
             return sum;
         }
-        let (traffic, noise) = job.begun.unwrap_or_else(|| self.begin(job));
-        job.begun = Some((traffic, noise));
+        let parts = job.begun.take().unwrap_or_else(|| self.begin(job));
         let longest = self.device.clock.limiter_s * LIMITER_STRETCH;
         while job.left > 0.0 && self.now < until {
-            let one = self.one(job.step, traffic, noise);
+            let each = parts.iter().map(|part| self.one(part).times(part.times));
+            let one = each.fold(Execution::default(), Execution::plus);
             let whole = one.time + one.gap_time;
             // A part of an execution, where it is longer than the limiter is slow, or than there is time.
             let wanted = job.left.min(longest / whole);
@@ -255,29 +300,37 @@ impl Machine {
             sum = sum.plus(one.times(part / job.times));
             job.left = if part < job.left { job.left - part } else { 0.0 };
         }
-        if job.left <= 0.0 && job.cache == CacheUse::Cold {
+        if job.left <= 0.0 && job.work != Queued::Step(parts[0].step, CacheUse::Hot) {
             self.cache.flush();
         }
+        job.begun = Some(parts);
         self.worked_until = Some(self.now);
         self.launched = true;
         sum
     }
 
-    /// What a job's executions move, and the factor by which they are longer than others, as it begins.
-    fn begin(&mut self, job: &Job) -> (Traffic, f64) {
-        if job.cache == CacheUse::Cold {
-            self.cache.flush();
-        }
-        let traffic = self.cache.pass(job.step, &self.works[job.step]);
-        let noise = match self.device.speed.time_noise {
-            0.0 => 1.0,
-            deviation => (1.0 + deviation * self.noise.normal()).clamp(0.5, 1.5),
+    /// What a job's executions are, as it begins: what they move, and the factors by which they are longer than others.
+    fn begin(&mut self, job: &Job) -> Rc<[Part]> {
+        let mut parts: Vec<Part> = match &job.work {
+            Queued::Parts(parts) => parts.to_vec(),
+            &Queued::Step(step, cache) => {
+                if cache == CacheUse::Cold {
+                    self.cache.flush();
+                }
+                let traffic = self.cache.pass(step, &self.works[step]);
+                vec![Part { traffic, ..self.part(step, 1) }]
+            }
         };
-        (traffic, noise)
+        let deviation = self.device.speed.time_noise;
+        for part in parts.iter_mut().filter(|_| deviation > 0.0) {
+            part.noise = (1.0 + deviation * self.noise.normal()).clamp(0.5, 1.5);
+        }
+        parts.into()
     }
 
-    /// One execution at the clock and temperature of now.
-    fn one(&self, step: usize, traffic: Traffic, noise: f64) -> Execution {
+    /// One execution of a step at the clock and temperature of now.
+    fn one(&self, part: &Part) -> Execution {
+        let &Part { step, traffic, noise, .. } = part;
         let (device, work, clock) = (&self.device, &self.works[step], self.clock());
         let voltage = 1.0 + device.clock.voltage_slope * (clock - 1.0);
         let time = work.time(&device.speed, traffic, clock) * noise;

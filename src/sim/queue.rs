@@ -1,32 +1,52 @@
 //! Work that a simulated device has been given and has not done, with the marks between.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use crate::backend::CacheUse;
 
 use super::work::Traffic;
 
-/// Executions of one step on end.
+/// A step as a part of an execution.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Job {
+pub(super) struct Part {
     pub(super) step: usize,
+    /// How often it runs.
+    pub(super) times: f64,
+    pub(super) traffic: Traffic,
+    /// The factor by which chance makes it longer than others.
+    pub(super) noise: f64,
+}
+
+/// What one execution is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Work {
+    /// A step, with what it finds in the caches when the first one begins.
+    Step(usize, CacheUse),
+    /// Steps whose traffic is known.
+    Parts(Rc<[Part]>),
+}
+
+/// Executions on end.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Job {
+    pub(super) work: Work,
     pub(super) times: f64,
     /// Executions to come, and of one the part that is not done.
     pub(super) left: f64,
-    pub(super) cache: CacheUse,
-    /// Traffic of each, and the factor by which chance makes them longer; none before the first begins.
-    pub(super) begun: Option<(Traffic, f64)>,
+    /// What each execution is; none before the first begins.
+    pub(super) begun: Option<Rc<[Part]>>,
 }
 
 impl Job {
-    pub(super) fn new(step: usize, times: u64, cache: CacheUse) -> Self {
+    pub(super) fn new(work: Work, times: u64) -> Self {
         let times = times as f64;
-        Self { step, times, left: times, cache, begun: None }
+        Self { work, times, left: times, begun: None }
     }
 }
 
 /// What comes next on a device.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Entry {
     Job(Job),
     Mark(u64),

@@ -45,14 +45,14 @@ pub struct Truth {
     pub pass: Vec<PassTruth>,
 }
 
-/// One layer in the network.
+/// One layer in the network, with the gap behind its kernel: what a pass would be shorter by without it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LayerTruth {
     /// Its name; of layers that are computed together, that of the first.
     pub name: String,
     /// `forward`.
     pub phase: String,
-    /// Time of its kernel, without the gap after it.
+    /// Time of its kernel and of the gap behind it.
     pub time_s: Seconds,
     /// Energy with the static share of that time.
     pub energy_j: Joules,
@@ -97,14 +97,15 @@ impl Truth {
         };
         let seconds = |time: f64| Seconds::new(time / passes as f64);
         let phase = || "forward".to_string();
+        let whole = |sum: &Execution| (sum.time + sum.gap_time, sum.energy.plus(sum.gap_energy));
         let layer = |(step, sum): (usize, &Execution)| LayerTruth {
             name: plan.steps[step].layers.first().map_or(String::new(), |&l| network.layers[l].name.clone()),
             phase: phase(),
-            time_s: seconds(sum.time),
-            energy_j: joules(sum.energy),
+            time_s: seconds(whole(sum).0),
+            energy_j: joules(whole(sum).1),
+            // The gap costs nothing above active idle.
             energy_dynamic_j: joules(sum.energy) - joules(sum.static_energy),
         };
-        let whole = |sum: &Execution| (sum.time + sum.gap_time, sum.energy.plus(sum.gap_energy));
         let pass = PassTruth {
             phase: phase(),
             time_s: sums.iter().map(|sum| seconds(whole(sum).0)).sum(),

@@ -13,7 +13,7 @@ use crate::units::Joules;
 
 use super::json;
 use super::samples::MOST_METERS;
-use super::{Environment, Header, Reads, Sample, Span, SpanKind, Trace, Warning};
+use super::{Base, Environment, Header, Reads, Sample, Span, SpanKind, Trace, Warning, WindowState};
 
 /// Format and version of the trace file.
 pub const TRACE_SCHEMA: &str = "layerjoule.trace/1";
@@ -28,6 +28,10 @@ const LONGEST_TIME: f64 = 2e10;
 const MOST_ENERGY: f64 = 1e18;
 /// Most executions in a window: what versions could count that counted whole ones.
 const MOST_EXECUTIONS: f64 = u64::MAX as f64;
+/// Most rounds: more windows than anyone has time for.
+const MOST_ROUNDS: f64 = 1e9;
+/// Most bytes that a layer can move.
+const MOST_BYTES: f64 = 1e18;
 /// Largest error that a meter may state of itself, relative to its reading.
 const MOST_RELATIVE: f64 = 1e3;
 
@@ -310,15 +314,54 @@ fn check_span(trace: &Trace, span: &Span) -> Result<(), String> {
     if works && span.executions <= 0.0 {
         return Err("a window without executions; the trace is damaged".to_string());
     }
+    limited("round", span.round as f64, MOST_ROUNDS)?;
     limited("executions", span.executions, MOST_EXECUTIONS)?;
     limited("edge_s", span.edge_s.value(), LONGEST_TIME)?;
-    let signatures = trace.header.signatures.len();
+    check_state(&span.state)?;
+    let within = |what: &str, found: usize, of: usize| {
+        let text = || format!("{what}: expected below {of}, found {found}; the trace is damaged");
+        if found < of { Ok(()) } else { Err(text()) }
+    };
     match span.kind {
-        SpanKind::Replay(signature) if signature >= signatures => {
-            Err(format!("signature: expected below {signatures}, found {signature}; the trace is damaged"))
-        }
+        SpanKind::Replay(signature) => within("signature", signature, trace.header.signatures.len()),
+        SpanKind::Excerpt(excerpt) => within("excerpt", excerpt, trace.header.excerpts.len()),
         _ => Ok(()),
     }
+}
+
+/// What a window was measured under are numbers that a device can show.
+fn check_state(state: &WindowState) -> Result<(), String> {
+    for (what, value, most) in [
+        ("celsius, without its sign", state.celsius.map(f64::abs), 1e4),
+        ("megahertz", state.megahertz, 1e6),
+        ("megahertz_sd", state.megahertz_sd, 1e6),
+        ("executions of the filler", state.filler.map(|filler| filler.executions), MOST_EXECUTIONS),
+        ("rest_s", Some(state.rest_s.value()), LONGEST_TIME),
+    ] {
+        value.map_or(Ok(()), |value| limited(what, value, most))?;
+    }
+    Ok(())
+}
+
+/// Contexts name signatures and excerpts that there are.
+fn check_contexts(header: &Header) -> Result<(), String> {
+    let (signatures, excerpts) = (header.signatures.len(), header.excerpts.len());
+    let contexts = header.contexts.len();
+    if contexts != 0 && contexts != signatures {
+        return Err(format!("contexts: expected none or {signatures}, one a signature, found {contexts}"));
+    }
+    for context in &header.contexts {
+        limited("error_bytes", context.error_bytes, MOST_BYTES)?;
+        let (what, found, of) = match context.base {
+            Some(Base::Replay(base)) => ("signature of a base", base, signatures),
+            Some(Base::Excerpt(base)) => ("excerpt of a base", base, excerpts),
+            None => continue,
+        };
+        if found >= of {
+            return Err(format!("{what}: expected below {of}, found {found}"));
+        }
+    }
+    Ok(())
 }
 
 /// Readings stand in order of time, and are energies that a meter can have read.
@@ -363,6 +406,7 @@ fn check_header(header: &Header) -> Result<(), String> {
         let error = meter.systematic_relative.unwrap_or(0.0);
         limited(&format!("systematic_relative of {}", meter.id), error, MOST_RELATIVE)?;
     }
+    check_contexts(header)?;
     let mut names = HashSet::new();
     for layer in &header.layers {
         if !names.insert(layer.name.as_str()) {

@@ -8,11 +8,14 @@ mod file;
 pub(crate) mod json;
 mod record;
 mod samples;
+mod state;
 
 pub use environment::{Environment, WeightsAndInput};
 pub use file::{TRACE_SCHEMA, TraceError, TraceWriter, parse_trace, read_trace};
 pub use record::{
-    Coverage, DeviceRecord, Header, LayerRecord, MeterKind, MeterRecord, MeterStatus, NetworkRecord, Reads,
-    RecordOptions, Sample, Sampling, Span, SpanKind, Tool, Trace, Warning,
+    Base, Context, Coverage, DeviceRecord, ExcerptRecord, Header, LayerRecord, MeterKind, MeterRecord,
+    MeterStatus, NetworkRecord, PrecisionTarget, Reads, RecordOptions, Sample, Sampling, Span, SpanKind,
+    Tool, Trace, Warning,
 };
 pub use samples::Samples;
+pub use state::{Condition, FillerRun, WindowState};

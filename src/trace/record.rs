@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::clock::Instant;
 use crate::units::{Joules, Seconds};
 
-use super::{Environment, Samples};
+use super::{Environment, Samples, WindowState};
 
 /// The program that wrote a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -196,8 +196,28 @@ pub struct RecordOptions {
     /// Length of such a window.
     #[serde(default, skip_serializing_if = "no_time")]
     pub sampling_window_s: Seconds,
+    /// What precision the number of rounds is planned for; none where it is fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<PrecisionTarget>,
     /// Seed of schedule, weights and input.
     pub seed: u64,
+}
+
+/// Half widths of 95 % intervals that are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PrecisionTarget {
+    /// As a part of the layer's energy.
+    pub relative: f64,
+    /// As a part of the pass's energy, of layers below a hundredth of that.
+    pub of_pass: f64,
+}
+
+impl PrecisionTarget {
+    /// Half width that is asked for of a layer, in the unit of the two energies.
+    pub fn half_width(&self, layer: f64, pass: f64) -> f64 {
+        let relative = self.relative * layer;
+        if layer < 0.01 * pass { relative.max(self.of_pass * pass) } else { relative }
+    }
 }
 
 /// Traces of versions that measured no such pairs lack the key.
@@ -248,8 +268,14 @@ pub struct Header {
     pub network: NetworkRecord,
     /// Its layers, in order of execution.
     pub layers: Vec<LayerRecord>,
-    /// Kinds of work that are measured once each.
+    /// Kinds of work that are measured once each. Equal texts stand apart where the work finds other data in the cache.
     pub signatures: Vec<String>,
+    /// For each signature, what it is measured within; none where each is repeated alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contexts: Vec<Context>,
+    /// What runs in windows of [`SpanKind::Excerpt`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excerpts: Vec<ExcerptRecord>,
     /// The device.
     pub device: DeviceRecord,
     /// All meters looked at; samples refer to them by index.
@@ -260,6 +286,39 @@ pub struct Header {
     pub environment: Environment,
     /// How it is recorded.
     pub options: RecordOptions,
+}
+
+/// Steps of a pass that are repeated together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ExcerptRecord {
+    /// Number of the first step in the plan.
+    pub first: usize,
+    /// Number of the last one.
+    pub last: usize,
+    /// Whether each repetition worked on buffers that no cache held.
+    pub fresh: bool,
+}
+
+/// What a signature is measured within: its energy is that of the excerpt less that of the same without its last step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Context {
+    /// The steps.
+    pub excerpt: ExcerptRecord,
+    /// What is taken off; nothing where the excerpt has one step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+    /// Bytes between memory and cache by which the excerpt may differ from the network, by reuse distances.
+    pub error_bytes: f64,
+}
+
+/// The windows of an excerpt without its last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Base {
+    /// Those in which another signature is measured.
+    Replay(usize),
+    /// Those of an excerpt in [`Header::excerpts`].
+    Excerpt(usize),
 }
 
 /// What a span of time was spent on.
@@ -274,6 +333,10 @@ pub enum SpanKind {
     ActiveIdle,
     /// One kind of work again and again: index in [`Header::signatures`].
     Replay(usize),
+    /// Steps that no signature is measured within: index in [`Header::excerpts`].
+    Excerpt(usize),
+    /// A step of the plan that others are mixed with, alone.
+    Filler(usize),
     /// Whole passes.
     Pass,
     /// Whole passes for a short while, read as often as a replay; the round is the number of the pair.
@@ -300,6 +363,9 @@ pub struct Span {
     pub executions: f64,
     /// How far an edge may lie from the true change of the primary reading, at most.
     pub edge_s: Seconds,
+    /// What it was measured under.
+    #[serde(default, skip_serializing_if = "WindowState::is_empty")]
+    pub state: WindowState,
 }
 
 /// Largest number below which every integer is a number of this kind, so that nothing is lost as an integer.
@@ -314,13 +380,18 @@ fn write_count<S: Serializer>(count: &f64, serializer: S) -> Result<S::Ok, S::Er
     }
 }
 
-/// A count, whole or not: no less than nothing, and finite.
+/// Least part of an execution that a window may hold. A window ends after whole executions or holds several, and the
+/// energy of one that did hardly run is no number.
+const LEAST_COUNT: f64 = 1e-6;
+
+/// A count, whole or not: none, or so much that the energy of a whole execution can be told from it.
 fn read_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let count = f64::deserialize(deserializer)?;
-    if count.is_finite() && count >= 0.0 {
+    if count == 0.0 || count.is_finite() && count >= LEAST_COUNT {
         return Ok(count);
     }
-    Err(D::Error::invalid_value(Unexpected::Float(count), &"a finite number of executions, none below 0"))
+    let expected = "a finite number of executions, 0 or at least 1e-6";
+    Err(D::Error::invalid_value(Unexpected::Float(count), &expected))
 }
 
 impl Span {
@@ -427,7 +498,15 @@ mod tests {
 
     fn span(executions: f64) -> Span {
         let (start, end) = (Instant::from_nanos(5), Instant::from_nanos(9));
-        Span { kind: SpanKind::Pass, round: 0, start, end, executions, edge_s: Seconds::ZERO }
+        Span {
+            kind: SpanKind::Pass,
+            round: 0,
+            start,
+            end,
+            executions,
+            edge_s: Seconds::ZERO,
+            state: WindowState::default(),
+        }
     }
 
     #[test]
@@ -440,6 +519,10 @@ mod tests {
             assert_eq!(written, expected);
             let read: Span = serde_json::from_str(&written).unwrap();
             assert_eq!(read.executions, executions);
+        }
+        for impossible in ["1e-320", "-1"] {
+            let text = serde_json::to_string(&span(7.0)).unwrap().replace(":7,", &format!(":{impossible},"));
+            assert!(serde_json::from_str::<Span>(&text).is_err(), "{impossible}");
         }
         let other = serde_json::to_string(&span(7.0)).unwrap().replace(":7,", ":7.0,");
         assert_eq!(serde_json::from_str::<Span>(&other).unwrap().executions, 7.0);

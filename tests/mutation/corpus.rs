@@ -8,7 +8,7 @@ use layerjoule::clock::Instant;
 use layerjoule::report::run_report;
 use layerjoule::trace::Warning;
 use layerjoule::trace::{
-    LayerRecord, MeterKind, MeterRecord, MeterStatus, Sample, Span, SpanKind, Trace, TraceWriter,
+    LayerRecord, MeterKind, MeterRecord, MeterStatus, Sample, Span, SpanKind, Trace, TraceWriter, WindowState,
 };
 use layerjoule::units::{Joules, Seconds};
 
@@ -108,7 +108,15 @@ pub(super) fn small_trace() -> Trace {
             }
         }
         let edge_s = Seconds::new(0.001);
-        trace.spans.push(Span { kind, round, start: at(start), end: at(now), executions, edge_s });
+        trace.spans.push(Span {
+            kind,
+            round,
+            start: at(start),
+            end: at(now),
+            executions,
+            edge_s,
+            state: WindowState::default(),
+        });
         now += 300_000_000;
     };
     window(SpanKind::WarmUp, 0, 1000, 15.0, 400.0);

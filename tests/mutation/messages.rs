@@ -105,7 +105,11 @@ fn numbers_that_no_recording_holds_are_refused() {
     );
     assert_says(
         &changed(2, "\"executions\":400", "\"executions\":-1"),
-        &["damaged line: column ", "-1", "a finite number of executions, none below 0"],
+        &["damaged line: column ", "-1", "a finite number of executions, 0 or at least 1e-6"],
+    );
+    assert_says(
+        &changed(2, "\"round\":0", "\"round\":18446744073709551615"),
+        &["round: expected 0 to 1e9, found 1.8446744073709552e19"],
     );
     assert_says(
         &changed(2, "\"executions\":400", "\"executions\":4e19"),

@@ -7,7 +7,7 @@ use layerjoule::report::{ClosureRow, IdleRow, KindRow, LayerRow, Method, PassRow
 use layerjoule::stats::{Estimate, Rng};
 use layerjoule::trace::{
     DeviceRecord, Environment, Header, LayerRecord, MeterKind, MeterRecord, MeterStatus, NetworkRecord,
-    Reads, RecordOptions, Sample, Sampling, Span, SpanKind, Tool, Trace,
+    Reads, RecordOptions, Sample, Sampling, Span, SpanKind, Tool, Trace, WindowState,
 };
 use layerjoule::units::{Joules, Seconds, Watts};
 
@@ -312,6 +312,7 @@ fn rows(lines: &[Line], signatures: &[Option<String>]) -> Vec<LayerRow> {
             time_s: works.then(|| around(joules / 80.0, joules / 8e3)),
             energy_j: works.then(|| around(joules, joules * (0.02 + 0.01 * (index % 7) as f64))),
             energy_dynamic_j: None,
+            uncertainty: None,
             power_w: works.then(|| around(80.0, 1.0)),
             flops: line.3,
             flops_elementwise: line.4,
@@ -382,6 +383,8 @@ fn trace(
         simulated: false,
         emulated: false,
         network: network.clone(),
+        contexts: Vec::new(),
+        excerpts: Vec::new(),
         layers: lines.iter().zip(signatures).map(layer).collect(),
         signatures: distinct.clone(),
         device: device.clone(),
@@ -389,6 +392,7 @@ fn trace(
         primary_meter: 0,
         environment: Environment::default(),
         options: RecordOptions {
+            target: None,
             rounds,
             window_s: Seconds::new(0.2),
             window_updates: 20,
@@ -442,7 +446,15 @@ impl Tape {
         let start = Instant::from_nanos(self.nanos);
         self.rest(seconds, watts);
         let end = Instant::from_nanos(self.nanos);
-        self.spans.push(Span { kind, round, start, end, executions: 300.0, edge_s: Seconds::new(1e-4) });
+        self.spans.push(Span {
+            kind,
+            round,
+            start,
+            end,
+            executions: 300.0,
+            edge_s: Seconds::new(1e-4),
+            state: WindowState::default(),
+        });
     }
 
     fn rest(&mut self, seconds: f64, watts: f64) {

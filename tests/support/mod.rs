@@ -257,6 +257,8 @@ pub(crate) fn header(plan: &Plan, period: f64, rounds: usize) -> Header {
                 bytes: 100,
             })
             .collect(),
+        contexts: Vec::new(),
+        excerpts: Vec::new(),
         signatures: plan.signatures.iter().map(|s| s.text.clone()).collect(),
         device: DeviceRecord {
             kind: "cpu".to_string(),
@@ -285,6 +287,7 @@ pub(crate) fn header(plan: &Plan, period: f64, rounds: usize) -> Header {
         primary_meter: 0,
         environment: Environment::default(),
         options: RecordOptions {
+            target: None,
             rounds,
             window_s: Seconds::new(0.5),
             window_updates: 10,

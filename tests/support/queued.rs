@@ -78,6 +78,12 @@ impl Executor for Queued {
                     self.work.iter().for_each(|&(seconds, watts)| self.device.give(seconds, watts));
                 }
             }
+            Task::Mix(mix) => {
+                for step in (0..times).flat_map(|_| mix.steps()) {
+                    let (seconds, watts) = self.work[step];
+                    self.device.give(seconds, watts);
+                }
+            }
         }
         Ok(())
     }

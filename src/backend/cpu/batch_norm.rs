@@ -1,5 +1,7 @@
 //! Batch norm at inference.
 
+use std::sync::Arc;
+
 use crate::backend::BackendError;
 use crate::network::{Activation, Role};
 
@@ -37,6 +39,7 @@ impl Affine {
 }
 
 /// One multiplication and one addition for each element, then the activation that was fused with it.
+#[derive(Clone)]
 pub(super) struct BatchNormKernel {
     plane: usize,
     affine: Affine,
@@ -56,6 +59,10 @@ impl BatchNormKernel {
 impl Kernel for BatchNormKernel {
     fn algorithm(&self) -> &'static str {
         "direct"
+    }
+
+    fn copied(&self) -> Option<Arc<dyn Kernel>> {
+        Some(Arc::new(self.clone()))
     }
 
     fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {

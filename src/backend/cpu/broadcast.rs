@@ -17,6 +17,7 @@ pub(super) enum Operator {
 
 /// An n-ary sum or product. The output is cut into blocks in which every operand either runs along or stays
 /// on one element, so that the inner loops need no index arithmetic.
+#[derive(Clone)]
 pub(super) struct BroadcastKernel {
     operator: Operator,
     /// Sizes of the output's axes outside the blocks; the batch comes first.
@@ -27,6 +28,7 @@ pub(super) struct BroadcastKernel {
     activation: Option<Activation>,
 }
 
+#[derive(Clone)]
 struct Operand {
     /// Step for a step along each outer axis; 0 where the operand stretches.
     strides: Vec<usize>,
@@ -143,6 +145,11 @@ fn combine(target: &mut [f32], side: Side<'_>, operator: impl Fn(f32, f32) -> f3
 impl Kernel for BroadcastKernel {
     fn algorithm(&self) -> &'static str {
         "direct"
+    }
+
+    fn copied(&self) -> Option<Arc<dyn Kernel>> {
+        let stored = self.stored.as_deref()?;
+        Some(Arc::new(Self { stored: Some(Arc::from(stored)), ..self.clone() }))
     }
 
     fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {

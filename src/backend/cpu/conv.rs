@@ -1,6 +1,7 @@
 //! Convolutions: the choice of algorithm, and the sums of weights with what their taps read.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -46,6 +47,7 @@ enum Order {
 }
 
 /// Sums over channels and taps, read through a table of offsets.
+#[derive(Clone)]
 struct ConvKernel {
     arch: Arch,
     grid: Grid,
@@ -151,6 +153,10 @@ impl Kernel for ConvKernel {
             Order::Positions(_) => "indirect_positions",
             Order::Channels => "indirect_channels",
         }
+    }
+
+    fn copied(&self) -> Option<Arc<dyn Kernel>> {
+        Some(Arc::new(self.clone()))
     }
 
     fn scratch(&self) -> usize {

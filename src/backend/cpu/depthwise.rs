@@ -1,6 +1,7 @@
 //! Depthwise convolutions: each output channel reads one input channel, so there is no matrix to multiply.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -21,6 +22,7 @@ const TASK: usize = 1 << 18;
 const BLOCK: usize = 1 << 12;
 
 /// Sums over the taps, many neighbouring outputs at a time.
+#[derive(Clone)]
 pub(super) struct DepthwiseKernel {
     arch: Arch,
     grid: Grid,
@@ -71,6 +73,10 @@ impl DepthwiseKernel {
 impl Kernel for DepthwiseKernel {
     fn algorithm(&self) -> &'static str {
         "direct_depthwise"
+    }
+
+    fn copied(&self) -> Option<Arc<dyn Kernel>> {
+        Some(Arc::new(self.clone()))
     }
 
     fn scratch(&self) -> usize {

@@ -1,12 +1,14 @@
 //! The CPU as a backend.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::backend::{Backend, BackendError, BackendInfo, Executor, Tensors};
 use crate::network::Network;
 use crate::plan::Plan;
 
-use super::executor::CpuExecutor;
+use super::cache;
+use super::executor::{CpuExecutor, Processor};
 use super::simd::{VectorUnit, Vectors};
 use super::team::Team;
 
@@ -16,6 +18,8 @@ pub struct CpuBackend {
     name: String,
     team: Arc<Team>,
     unit: VectorUnit,
+    /// Bytes of the last-level caches that the threads reach; none where the system does not tell.
+    cache: Option<usize>,
 }
 
 impl CpuBackend {
@@ -41,7 +45,8 @@ impl CpuBackend {
         }
         let team = Team::new(threads)
             .map_err(|e| failed(format!("cannot start {threads} threads: {e}; ask for fewer")))?;
-        Ok(Self { team: Arc::new(team), name, unit: VectorUnit::detect(vectors) })
+        let cache = cache::last_level(Path::new("/sys"), threads);
+        Ok(Self { team: Arc::new(team), name, unit: VectorUnit::detect(vectors), cache })
     }
 }
 
@@ -67,8 +72,8 @@ impl Backend for CpuBackend {
         plan: &Plan,
         tensors: &Tensors,
     ) -> Result<Box<dyn Executor>, BackendError> {
-        let executor =
-            CpuExecutor::new(&self.name, Arc::clone(&self.team), self.unit, network, plan, tensors)?;
+        let processor = Processor { team: Arc::clone(&self.team), unit: self.unit, cache: self.cache };
+        let executor = CpuExecutor::new(&self.name, processor, network, plan, tensors)?;
         Ok(Box::new(executor))
     }
 }

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use crate::backend::BackendError;
 use crate::network::{Activation, Layer, LayerKind, Network, Role};
-use crate::plan::BufferId;
 
 use super::activation::ActivationKernel;
 use super::batch_norm::{Affine, BatchNormKernel};
 use super::broadcast::{BroadcastKernel, Operator};
-use super::buffer::Buffer;
 use super::conv;
 use super::grid::Grid;
 use super::linear::LinearKernel;
@@ -25,6 +23,11 @@ pub(super) trait Kernel: Send + Sync {
     /// The algorithm, by its field's name.
     fn algorithm(&self) -> &'static str;
 
+    /// The same with parameters of its own in memory, for one that has any.
+    fn copied(&self) -> Option<Arc<dyn Kernel>> {
+        None
+    }
+
     /// Elements of scratch memory that each thread needs.
     fn scratch(&self) -> usize {
         0
@@ -34,23 +37,38 @@ pub(super) trait Kernel: Send + Sync {
     fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>);
 }
 
-/// What a step reads: buffers of the plan, cut to the tensors they hold.
-pub(super) struct Inputs<'a> {
-    pub(super) buffers: &'a [Buffer],
-    pub(super) places: &'a [Place],
+/// A tensor's place in a memory: the whole batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) start: usize,
+    pub(super) len: usize,
 }
 
-/// A tensor's buffer, and its elements for the whole batch.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) buffer: BufferId,
-    pub(super) len: usize,
+/// What a step reads: parts of a memory around what it writes.
+pub(super) struct Inputs<'a> {
+    before: &'a [f32],
+    behind: &'a [f32],
+    /// Where `behind` begins.
+    from: usize,
+    places: &'a [Place],
+}
+
+impl<'a> Inputs<'a> {
+    /// Tensors in a memory, and apart from them the one that is written, which none of them overlaps.
+    pub(super) fn around(memory: &'a mut [f32], places: &'a [Place], output: Place) -> (Self, &'a mut [f32]) {
+        let (before, rest) = memory.split_at_mut(output.start);
+        let (out, behind) = rest.split_at_mut(output.len);
+        (Self { before, behind, from: output.start + output.len, places }, out)
+    }
 }
 
 impl Inputs<'_> {
     pub(super) fn get(&self, index: usize) -> &[f32] {
-        let place = self.places[index];
-        &self.buffers[place.buffer].values()[..place.len]
+        let Place { start, len } = self.places[index];
+        match start.checked_sub(self.from) {
+            None => &self.before[start..start + len],
+            Some(start) => &self.behind[start..start + len],
+        }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -24,6 +24,7 @@ const TASK: usize = 96;
 ///
 /// With few rows the time is that of reading the weights, so they are read where they lie, in order and, for up
 /// to eight rows, once.
+#[derive(Clone)]
 pub(super) struct LinearKernel {
     arch: Arch,
     features: usize,
@@ -52,6 +53,10 @@ impl LinearKernel {
 impl Kernel for LinearKernel {
     fn algorithm(&self) -> &'static str {
         if self.rows == 1 { "gemv" } else { "dot_products" }
+    }
+
+    fn copied(&self) -> Option<Arc<dyn Kernel>> {
+        Some(Arc::new(Self { weights: Arc::from(&*self.weights), ..self.clone() }))
     }
 
     fn run(&self, inputs: &Inputs<'_>, out: &mut [f32], workers: Workers<'_>) {

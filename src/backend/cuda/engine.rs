@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 
-use crate::backend::{Backend, BackendError, BackendInfo, CacheUse, Executor, Tensors};
+use crate::backend::{Backend, BackendError, BackendInfo, CacheUse, Executor, Mix, Tensors};
 use crate::network::Network;
 use crate::plan::{Plan, Precision};
 
 use super::driver::{Gpu, Stream};
+use super::executor::CudaExecutor;
 use super::failure::Failure;
 use super::libraries::{Cuda, LibraryKind};
+use super::mixed::{Mixed, mixed};
 use super::nvtx;
 use super::operations::{ToolOptions, Tools};
 use super::prepare::{Wishes, prepare};
@@ -89,6 +91,33 @@ impl CudaBackend {
         ways(&self.tools, network, plan, tensors, step, inputs)
     }
 
+    /// What mixes of a plan's steps leave in each copy of their memory, run as windows run them. For tests.
+    ///
+    /// # Errors
+    ///
+    /// The device failed, or the plan cannot be prepared.
+    pub fn mixed(
+        &self,
+        network: &Network,
+        plan: &Plan,
+        tensors: &Tensors,
+        mixes: &[Mix],
+    ) -> Result<Vec<Mixed>, BackendError> {
+        mixed(&mut self.executor(network, plan, tensors)?, mixes)
+    }
+
+    fn executor(
+        &self,
+        network: &Network,
+        plan: &Plan,
+        tensors: &Tensors,
+    ) -> Result<CudaExecutor, BackendError> {
+        supports(self.gpu().name(), self.capability, plan.precision)?;
+        let CudaOptions { cache, algorithms, .. } = &self.options;
+        let wishes = Wishes { cache: *cache, algorithms, ranges: nvtx::ranges() };
+        prepare(&self.tools, network, plan, tensors, wishes)
+    }
+
     fn gpu(&self) -> &Gpu {
         self.tools.gpu()
     }
@@ -118,10 +147,7 @@ impl Backend for CudaBackend {
         plan: &Plan,
         tensors: &Tensors,
     ) -> Result<Box<dyn Executor>, BackendError> {
-        supports(self.gpu().name(), self.capability, plan.precision)?;
-        let CudaOptions { cache, algorithms, .. } = &self.options;
-        let wishes = Wishes { cache: *cache, algorithms, ranges: nvtx::ranges() };
-        Ok(Box::new(prepare(&self.tools, network, plan, tensors, wishes)?))
+        Ok(Box::new(self.executor(network, plan, tensors)?))
     }
 }
 

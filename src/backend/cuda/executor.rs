@@ -2,21 +2,21 @@
 
 use std::mem::ManuallyDrop;
 
-use crate::backend::{BackendError, CacheUse, Executor, Mark, Task};
+use crate::backend::places::Slot;
+use crate::backend::{BackendError, CacheUse, Executor, Mark, Mix, Task};
 use crate::clock::{Clock, Instant, MonotonicClock};
 use crate::units::Seconds;
 
-use super::driver::{Event, Gpu, Graph, GraphExec, Memory, Stream};
+use super::copies::{Addresses, Source};
+use super::driver::{Event, Gpu, GraphExec, Memory, Stream};
 use super::failure::{Failure, Severity};
 use super::marks::Marks;
+use super::mixes::{PlacedMix, PlacedPart, PlannedMix};
 use super::numbers;
 use super::nvtx::Nvtx;
 use super::operation::{Operation, Places};
 use super::rotation;
 use super::tensor::TensorForm;
-
-/// Where copies of different buffers begin: what every library's kernels are content with.
-const ALIGNMENT: usize = 256;
 
 /// Between two looks whether work is done.
 const POLL: Seconds = Seconds::new(1e-4);
@@ -24,6 +24,8 @@ const POLL: Seconds = Seconds::new(1e-4);
 const PATIENCE: Seconds = Seconds::new(120.0);
 /// The same for what a window left: two graphs of some milliseconds.
 const PATIENCE_AT_THE_END: Seconds = Seconds::new(10.0);
+/// The part of the free memory that copies leave: the driver takes some for graphs.
+const LEFT_FREE: u64 = 16;
 
 /// How one kind of work is computed.
 #[derive(Debug)]
@@ -34,15 +36,6 @@ pub(super) struct Method {
     pub(super) kernels: Vec<String>,
     /// Nodes of a graph that one execution takes.
     pub(super) nodes: usize,
-}
-
-/// A buffer as one tensor uses it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Slot {
-    /// Index in the plan's buffers.
-    pub(super) buffer: usize,
-    /// Bytes of the tensor.
-    pub(super) bytes: usize,
 }
 
 /// A step with the places of what it reads and writes.
@@ -60,33 +53,12 @@ pub(super) struct PreparedStep {
 }
 
 impl PreparedStep {
-    /// Its inputs, each once: a layer may read a tensor twice.
-    fn distinct_inputs(&self) -> Vec<Slot> {
-        let mut distinct: Vec<Slot> = Vec::with_capacity(self.inputs.len());
-        for slot in &self.inputs {
-            if distinct.iter().all(|known| known.buffer != slot.buffer) {
-                distinct.push(*slot);
-            }
-        }
-        distinct
-    }
-
-    /// Bytes of all that one execution touches.
-    fn footprint(&self) -> usize {
-        let inputs = self.distinct_inputs();
-        let inputs = inputs.iter().map(|slot| slot.bytes);
-        let parameters = self.parameters.iter().map(|&(_, bytes)| bytes);
-        let all = inputs.chain(parameters).chain([self.output.bytes]);
-        all.map(|bytes| bytes.next_multiple_of(ALIGNMENT)).sum()
-    }
-
-    /// How many copies of its buffers take turns, and the bytes of all.
-    pub(super) fn rotation(&self, cache: usize, nodes: usize, wanted: CacheUse) -> (usize, usize) {
-        let footprint = self.footprint();
-        match rotation::copies(footprint, cache, nodes, wanted) {
-            // Its own buffers do.
-            1 => (1, 0),
-            copies => (copies, copies * footprint),
+    /// Where its own buffers lie, whose addresses are these.
+    pub(super) fn own(&self, buffer: impl Fn(&Slot) -> u64) -> Addresses {
+        Addresses {
+            inputs: self.inputs.iter().map(&buffer).collect(),
+            parameters: self.parameters.iter().map(|(address, _)| *address).collect(),
+            output: buffer(&self.output),
         }
     }
 }
@@ -95,9 +67,14 @@ impl PreparedStep {
 #[derive(Debug)]
 struct Ready {
     task: Task,
-    graph: GraphExec,
-    /// Executions in the graph.
-    unit: u64,
+    /// They take turns.
+    graphs: Vec<GraphExec>,
+    /// The one that is next.
+    next: usize,
+    /// Executions in each graph.
+    unit: usize,
+    /// What runs in them; none for passes.
+    mix: Option<PlacedMix>,
 }
 
 /// A prepared plan.
@@ -113,9 +90,12 @@ pub(super) struct CudaExecutor {
     /// Held for the addresses in `steps`.
     _parameters: Vec<Memory>,
     scratch: Memory,
-    /// Rotating copies of one step's buffers.
+    /// Copies of what repeated steps use, as long as the longest so far.
     copies: Memory,
+    /// Bytes of the last-level cache.
+    l2: usize,
     cache: CacheUse,
+    notes: Vec<String>,
     /// Names what is queued for another profiler, if one asked for that.
     ranges: Option<&'static Nvtx>,
     stream: Stream,
@@ -129,23 +109,13 @@ pub(super) struct Parts {
     pub(super) buffers: Vec<Memory>,
     pub(super) parameters: Vec<Memory>,
     pub(super) scratch: Memory,
-    /// Room for the copies of any step's buffers.
-    pub(super) copies: Memory,
     pub(super) cache: CacheUse,
     pub(super) ranges: Option<&'static Nvtx>,
 }
 
-/// The addresses of one copy of a step's buffers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Addresses {
-    inputs: Vec<u64>,
-    parameters: Vec<u64>,
-    output: u64,
-}
-
 impl CudaExecutor {
     pub(super) fn new(parts: Parts) -> Result<Self, Failure> {
-        let Parts { stream, methods, steps, buffers, parameters, scratch, copies, cache, ranges } = parts;
+        let Parts { stream, methods, steps, buffers, parameters, scratch, cache, ranges } = parts;
         let gpu = stream.gpu().clone();
         Ok(Self {
             ready: None,
@@ -155,8 +125,10 @@ impl CudaExecutor {
             buffers,
             _parameters: parameters,
             scratch,
-            copies,
+            copies: Memory::take(&gpu, 0)?,
+            l2: gpu.l2_bytes()?,
             cache,
+            notes: Vec::new(),
             ranges,
             stream,
         })
@@ -177,14 +149,9 @@ impl CudaExecutor {
         })
     }
 
-    /// Where a step's own buffers lie.
-    fn own(&self, step: &PreparedStep) -> Addresses {
-        let address = |slot: &Slot| self.buffers[slot.buffer].address();
-        Addresses {
-            inputs: step.inputs.iter().map(address).collect(),
-            parameters: step.parameters.iter().map(|(address, _)| *address).collect(),
-            output: address(&step.output),
-        }
+    /// Where a buffer of the plan lies.
+    fn address(&self, slot: &Slot) -> u64 {
+        self.buffers[slot.buffer].address()
     }
 
     fn queue(&self, step: &PreparedStep, addresses: &Addresses) -> Result<(), Failure> {
@@ -199,7 +166,7 @@ impl CudaExecutor {
 
     fn queue_own(&self, step: usize) -> Result<(), Failure> {
         let step = self.step(step)?;
-        self.named(&step.name, || self.queue(step, &self.own(step)))
+        self.named(&step.name, || self.queue(step, &step.own(|slot| self.address(slot))))
     }
 
     /// Queues work under a name that another profiler shows.
@@ -211,90 +178,129 @@ impl CudaExecutor {
         done
     }
 
-    /// Copies a step's inputs and parameters as often as they take turns; the places of all copies.
-    fn copy(&mut self, step: usize) -> Result<Vec<Addresses>, Failure> {
-        let l2 = self.gpu().l2_bytes()?;
-        let step = self.step(step)?;
-        let (count, bytes) = step.rotation(l2, self.methods[step.method].nodes, self.cache);
-        let own = self.own(step);
-        if count == 1 {
-            return Ok(vec![own]);
-        }
-        if self.copies.bytes() < bytes {
-            return Err(Failure::refused("CudaExecutor", "the copies were not prepared"));
-        }
-        let inputs = step.distinct_inputs();
-        let mut next = self.copies.address();
-        let mut place = |bytes: usize| {
-            let here = next;
-            next += bytes.next_multiple_of(ALIGNMENT) as u64;
-            here
-        };
-        let mut all = Vec::with_capacity(count);
-        for _ in 0..count {
-            let copied: Vec<u64> = inputs.iter().map(|slot| place(slot.bytes)).collect();
-            let copy_of = |slot: &Slot| {
-                let at = inputs.iter().position(|known| known.buffer == slot.buffer);
-                at.map_or(0, |at| copied[at])
-            };
-            let addresses = Addresses {
-                inputs: step.inputs.iter().map(copy_of).collect(),
-                parameters: step.parameters.iter().map(|&(_, bytes)| place(bytes)).collect(),
-                output: place(step.output.bytes),
-            };
-            for (slot, &to) in inputs.iter().zip(&copied) {
-                self.stream.copy(self.buffers[slot.buffer].address(), to, slot.bytes)?;
+    /// Queues an execution of a task that is ready.
+    fn queue_execution(&self, mix: Option<&PlacedMix>, at: usize) -> Result<(), Failure> {
+        match mix {
+            None => (0..self.steps.len()).try_for_each(|step| self.queue_own(step)),
+            Some(mix) => {
+                mix.execution(at).try_for_each(|(step, addresses)| self.queue(self.step(step)?, addresses))
             }
-            for (&(from, bytes), &to) in step.parameters.iter().zip(&addresses.parameters) {
-                self.stream.copy(from, to, bytes)?;
-            }
-            all.push(addresses);
         }
-        Ok(all)
     }
 
-    /// A graph of about 20 ms of a task.
-    fn graph(&mut self, task: Task) -> Result<Ready, Failure> {
-        let (unit, graph) = match task {
-            Task::Step(step) => self.graph_of_step(step)?,
-            Task::Pass => self.graph_of_passes()?,
+    /// Graphs of the executions of a task, in turns.
+    fn graphs(
+        &self,
+        task: Task,
+        mix: Option<PlacedMix>,
+        unit: usize,
+        count: usize,
+    ) -> Result<Ready, Failure> {
+        let graph = |number: usize| {
+            let mut executions = number * unit..(number + 1) * unit;
+            let queue = || executions.try_for_each(|at| self.queue_execution(mix.as_ref(), at));
+            let graph = self.stream.capture(queue)?.instantiate()?;
+            graph.upload(&self.stream)?;
+            Ok(graph)
         };
-        let graph = graph.instantiate()?;
-        graph.upload(&self.stream)?;
-        Ok(Ready { task, graph, unit })
+        let graphs = (0..count).map(graph).collect::<Result<Vec<_>, Failure>>()?;
+        Ok(Ready { task, graphs, next: 0, unit, mix })
     }
 
-    fn graph_of_step(&mut self, step: usize) -> Result<(u64, Graph), Failure> {
-        let copies = self.copy(step)?;
-        let step = self.step(step)?;
-        let method = &self.methods[step.method];
-        let unit = rotation::executions(method.each, method.nodes, copies.len());
-        let turns = copies.iter().cycle().take(usize::try_from(unit).unwrap_or(usize::MAX));
-        let queue = || turns.into_iter().try_for_each(|addresses| self.queue(step, addresses));
-        Ok((unit, self.stream.capture(queue)?))
+    /// How many graphs of the task that is ready take turns.
+    pub(super) fn graphs_in_turn(&self) -> u64 {
+        self.ready.as_ref().map_or(1, |ready| ready.graphs.len() as u64)
     }
 
-    fn graph_of_passes(&self) -> Result<(u64, Graph), Failure> {
+    /// What the last step left in each copy of the mix that is ready, and the same of its filler: the whole batch,
+    /// row-major. For tests.
+    ///
+    /// # Errors
+    ///
+    /// The device failed, or no mix is ready.
+    pub(super) fn left(&self) -> Result<[Vec<Vec<f32>>; 2], BackendError> {
+        let left = || {
+            let mix = self.ready.as_ref().and_then(|ready| ready.mix.as_ref());
+            let mix = mix.ok_or_else(|| Failure::refused("CudaExecutor", "no mix is ready"))?;
+            let copies = self.copies.read(&self.stream, self.copies.bytes())?;
+            let output = |first: usize, copy: &Vec<Addresses>| {
+                let step = self.step(first + copy.len() - 1)?;
+                let own = &self.buffers[step.output.buffer];
+                let from = copy.last().map_or(0, |step| step.output);
+                if from == own.address() {
+                    return Ok(numbers::from_device(&own.read(&self.stream, step.output.size)?, &step.form));
+                }
+                let from = (from - self.copies.address()) as usize;
+                Ok(numbers::from_device(&copies[from..][..step.output.size], &step.form))
+            };
+            let of_part = |part: &PlacedPart| {
+                part.addresses
+                    .iter()
+                    .map(|copy| output(part.first, copy))
+                    .collect::<Result<Vec<_>, Failure>>()
+            };
+            Ok([of_part(&mix.part)?, mix.filler.as_ref().map_or(Ok(Vec::new()), of_part)?])
+        };
+        left().map_err(|failure: Failure| self.failed(&failure))
+    }
+
+    fn passes(&self) -> Result<Ready, Failure> {
         let methods = || self.steps.iter().map(|step| &self.methods[step.method]);
         let each: Seconds = methods().map(|method| method.each).sum();
-        let unit = rotation::executions(each, methods().map(|method| method.nodes).sum(), 1);
-        let pass = || (0..self.steps.len()).try_for_each(|step| self.queue_own(step));
-        Ok((unit, self.stream.capture(|| (0..unit).try_for_each(|_| pass()))?))
+        let unit = rotation::executions(rotation::LONG, each, methods().map(|method| method.nodes).sum());
+        self.graphs(Task::Pass, None, unit, 1)
+    }
+
+    /// The steps of a mix over copies of what they use. Each copy has what comes from before the first step from the
+    /// plan's own buffers, where the steps before it have run.
+    fn mix(&mut self, task: Task, mix: &Mix, length: Seconds, clock: &dyn Clock) -> Result<Ready, Failure> {
+        for step in [mix.first, mix.last].into_iter().chain(mix.filler.map(|(step, _)| step)) {
+            self.step(step)?;
+        }
+        if mix.first > mix.last {
+            let text =
+                format!("steps: expected the first before the last, found {} and {}", mix.first, mix.last);
+            return Err(Failure::refused("CudaExecutor", text));
+        }
+        let planned = PlannedMix::new(mix, &self.steps, &self.methods, length, self.l2);
+        grow(&mut self.copies, self.stream.gpu(), planned.bytes())?;
+        let (unit, count) = (planned.unit, planned.graphs);
+        let placed = planned
+            .placed(self.copies.address(), self.copies.bytes(), |slot| self.buffers[slot.buffer].address());
+        for part in placed.filler.iter().chain([&placed.part]) {
+            (0..part.first).try_for_each(|earlier| self.queue_own(earlier))?;
+            for &(from, to, bytes) in &part.fills {
+                let from = match from {
+                    Source::Buffer(buffer) => self.buffers[buffer].address(),
+                    Source::Address(address) => address,
+                };
+                self.stream.copy(from, to, bytes)?;
+            }
+        }
+        (mix.first..=mix.last).try_for_each(|step| self.queue_own(step))?;
+        wait(&self.stream, clock, PATIENCE)?;
+        self.notes.extend(placed.notes.iter().cloned());
+        self.graphs(task, Some(placed), unit, count)
     }
 
     fn prepare(&mut self, task: Task, clock: &dyn Clock) -> Result<u64, Failure> {
-        if let Task::Step(step) = task {
-            (0..=step).try_for_each(|earlier| self.queue_own(earlier))?;
-            wait(&self.stream, clock, PATIENCE)?;
-        }
         let fits = self.ready.as_ref().is_some_and(|ready| ready.task == task && task == Task::Pass);
         if !fits {
+            // Nothing may run on memory that is taken away.
+            wait(&self.stream, clock, PATIENCE)?;
             self.ready = None;
-            self.ready = Some(self.graph(task)?);
+            self.ready = Some(match task {
+                Task::Pass => self.passes()?,
+                Task::Mix(mix) => self.mix(task, &mix, rotation::SHORT, clock)?,
+                Task::Step(step) => {
+                    let mix = Mix::of(step, step, self.cache == CacheUse::Cold);
+                    self.mix(task, &mix, rotation::LONG, clock)?
+                }
+            });
         }
         wait(&self.stream, clock, PATIENCE)?;
         self.marks.align(&self.stream, clock)?;
-        Ok(self.ready.as_ref().map_or(1, |ready| ready.unit))
+        Ok(self.ready.as_ref().map_or(1, |ready| ready.unit as u64))
     }
 
     fn start(&mut self, task: Task, times: u64) -> Result<(), Failure> {
@@ -304,14 +310,43 @@ impl CudaExecutor {
         let name = match task {
             Task::Step(step) => &self.step(step)?.name,
             Task::Pass => "pass",
+            Task::Mix(mix) => &self.step(mix.last)?.name,
         };
-        let launch = || (0..times / ready.unit).try_for_each(|_| ready.graph.launch(&self.stream));
-        self.named(name, launch)?;
+        let unit = ready.unit as u64;
+        let in_turns = ready.graphs.iter().cycle().skip(ready.next);
+        let (whole, rest) = (times / unit, (times % unit) as usize);
+        let launches = in_turns.take(usize::try_from(whole).unwrap_or(usize::MAX));
+        self.named(name, || launches.into_iter().try_for_each(|graph| graph.launch(&self.stream)))?;
+        let next = (ready.next + (whole % ready.graphs.len() as u64) as usize) % ready.graphs.len();
         // What does not fill a graph is queued kernel by kernel.
-        (0..times % ready.unit).try_for_each(|_| match task {
-            Task::Step(step) => self.queue_own(step),
-            Task::Pass => (0..self.steps.len()).try_for_each(|step| self.queue_own(step)),
-        })
+        let from = next * ready.unit;
+        (from..from + rest).try_for_each(|at| self.queue_execution(ready.mix.as_ref(), at))?;
+        if let Some(ready) = &mut self.ready {
+            ready.next = next;
+        }
+        Ok(())
+    }
+}
+
+/// Makes memory so long, or as long as can be had. What it held is lost.
+fn grow(memory: &mut Memory, gpu: &Gpu, wanted: usize) -> Result<(), Failure> {
+    if memory.bytes() >= wanted {
+        return Ok(());
+    }
+    // The old one goes first, so that the two need not fit together.
+    *memory = Memory::take(gpu, 0)?;
+    let (free, _) = gpu.memory()?;
+    let spared = free - free / LEFT_FREE;
+    let mut bytes = wanted.min(usize::try_from(spared).unwrap_or(usize::MAX));
+    loop {
+        match Memory::take(gpu, bytes) {
+            // Free memory need not be in one piece.
+            Err(failure) if failure.severity == Severity::OutOfMemory && bytes > 0 => bytes /= 2,
+            taken => {
+                *memory = taken?;
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -361,6 +396,14 @@ impl Executor for CudaExecutor {
         self.start(task, times).map_err(|failure| self.failed(&failure))
     }
 
+    fn fresh_past(&self) -> Option<f64> {
+        Some(self.l2 as f64)
+    }
+
+    fn notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
     fn sync(&mut self) -> Result<(), BackendError> {
         self.stream.sync().map_err(|failure| self.failed(&failure))
     }
@@ -392,7 +435,7 @@ impl Executor for CudaExecutor {
     fn output(&mut self, step: usize) -> Result<Vec<f32>, BackendError> {
         let read = || {
             let step = self.step(step)?;
-            let bytes = self.buffers[step.output.buffer].read(&self.stream, step.output.bytes)?;
+            let bytes = self.buffers[step.output.buffer].read(&self.stream, step.output.size)?;
             Ok(numbers::from_device(&bytes, &step.form))
         };
         read().map_err(|failure| self.failed(&failure))

@@ -6,7 +6,7 @@ use crate::backend::host_memory::MIB;
 /// Bytes that a network needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Needs {
-    /// Whatever the batch is: parameters, rotating copies, scratch memory.
+    /// Whatever the batch is: parameters, scratch memory.
     pub(super) fixed: u64,
     /// Buffers of the batch.
     pub(super) buffers: u64,

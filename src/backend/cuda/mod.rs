@@ -2,9 +2,10 @@
 //!
 //! [`libraries`] finds, checks and loads them; a [`Cuda`] is leave to call them. One program, built without CUDA,
 //! serves CUDA 12 and 13. [`CudaBackend`] computes: each layer has several ways to be computed (`operations`), which are
-//! measured while preparing (`search`); windows replay graphs of about 20 ms (`executor`), over copies of the buffers
-//! that take turns (`rotation`).
+//! measured while preparing (`search`); windows replay graphs of some milliseconds (`executor`, `rotation`), over copies
+//! of the buffers that take turns (`mixes`, `copies`).
 
+mod copies;
 mod cublaslt;
 mod cudnn;
 mod driver;
@@ -16,6 +17,8 @@ mod fit;
 mod kernels;
 pub mod libraries;
 mod marks;
+mod mixed;
+mod mixes;
 mod numbers;
 mod nvtx;
 mod operation;
@@ -31,4 +34,5 @@ mod ways;
 
 pub use engine::{CudaBackend, CudaOptions};
 pub use libraries::{Cuda, Libraries, Search};
+pub use mixed::Mixed;
 pub use ways::Way;

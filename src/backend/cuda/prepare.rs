@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::backend::places::Slot;
 use crate::backend::{BackendError, CacheUse, Tensors};
 use crate::network::{Layer, Network, TensorRef};
 use crate::plan::{Plan, Step};
 
 use super::driver::{Memory, Stream};
-use super::executor::{CudaExecutor, Method, Parts, PreparedStep, Slot};
+use super::executor::{CudaExecutor, Method, Parts, PreparedStep};
 use super::failure::{Failure, Severity};
 use super::fit::Needs;
 use super::numbers;
@@ -63,18 +64,13 @@ pub(super) fn prepare(
     buffers[plan.input].write(stream, &numbers::to_device(&tensors.input, &input)).map_err(on)?;
     let methods = methods(tools, plan, &jobs, &steps, &buffers, wishes.algorithms)?;
 
-    let l2 = gpu.l2_bytes().map_err(on)?;
-    let copies = |step: &PreparedStep| step.rotation(l2, methods[step.method].nodes, wishes.cache).1;
-    let copies = steps.iter().map(copies).max().unwrap_or(0);
     let scratch = methods.iter().map(|method| method.operation.workspace()).max().unwrap_or(0);
     // The buffers are taken already; a smaller batch would leave more.
-    let needs = Needs { fixed: (copies + scratch) as u64, ..needs };
+    let needs = Needs { fixed: scratch as u64, ..needs };
     needs.check(name, free()? + needs.buffers)?;
     let scratch = Memory::take(gpu, scratch).map_err(on)?;
-    let copies = Memory::take(gpu, copies).map_err(on)?;
     let (cache, ranges) = (wishes.cache, wishes.ranges);
-    let parts =
-        Parts { stream: stream.clone(), methods, steps, buffers, parameters, scratch, copies, cache, ranges };
+    let parts = Parts { stream: stream.clone(), methods, steps, buffers, parameters, scratch, cache, ranges };
     CudaExecutor::new(parts).map_err(on)
 }
 
@@ -147,13 +143,13 @@ fn steps(
             parameters.push((memory.address(), image.len()));
             memories.push(memory);
         }
-        let slot = |(&buffer, form): (&usize, &TensorForm)| Slot { buffer, bytes: form.bytes() };
+        let slot = |(&buffer, form): (&usize, &TensorForm)| Slot { buffer, size: form.bytes() };
         steps.push(PreparedStep {
             name: job.layer.name.clone(),
             method,
             inputs: step.inputs.iter().zip(&job.inputs).map(slot).collect(),
             parameters,
-            output: Slot { buffer: step.output, bytes: job.output.bytes() },
+            output: Slot { buffer: step.output, size: job.output.bytes() },
             form: job.output.clone(),
         });
     }

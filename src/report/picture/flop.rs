@@ -309,6 +309,7 @@ mod tests {
             }),
             energy_dynamic_j: None,
             power_w: None,
+            uncertainty: None,
             flops,
             flops_elementwise: elementwise,
             bytes,

@@ -130,10 +130,19 @@ mod tests {
     use crate::units::Seconds;
 
     use super::*;
+    use crate::trace::WindowState;
 
     fn span(start: u64, end: u64) -> Span {
         let (start, end) = (Instant::from_nanos(start), Instant::from_nanos(end));
-        Span { kind: SpanKind::Pass, round: 0, start, end, executions: 1.0, edge_s: Seconds::ZERO }
+        Span {
+            kind: SpanKind::Pass,
+            round: 0,
+            start,
+            end,
+            executions: 1.0,
+            edge_s: Seconds::ZERO,
+            state: WindowState::default(),
+        }
     }
 
     fn reading(millis: u64, joules: f64) -> Reading {

@@ -205,6 +205,7 @@ fn span_name(header: &Header, span: &Span) -> String {
         SpanKind::Idle => "idle".to_string(),
         SpanKind::ActiveIdle => "active idle".to_string(),
         SpanKind::Pass | SpanKind::Watched | SpanKind::Unwatched => "whole passes".to_string(),
+        SpanKind::Excerpt(_) | SpanKind::Filler(_) => "layers to take off".to_string(),
         SpanKind::Replay(signature) => match first_layer(header, signature) {
             Some(layer) => layer.name.clone(),
             None => format!("signature {signature}"),
@@ -217,7 +218,7 @@ fn span_inks(header: &Header, span: &Span) -> (RGBAColor, RGBAColor) {
     match span.kind {
         SpanKind::Idle => (NEUTRAL.mix(0.14), NEUTRAL),
         SpanKind::ActiveIdle => (NEUTRAL.mix(0.34), NEUTRAL),
-        SpanKind::WarmUp => (NEUTRAL.mix(0.55), QUIET),
+        SpanKind::WarmUp | SpanKind::Excerpt(_) | SpanKind::Filler(_) => (NEUTRAL.mix(0.55), QUIET),
         SpanKind::Pass | SpanKind::Watched | SpanKind::Unwatched => (INK.mix(0.16), INK),
         SpanKind::Replay(signature) => {
             let kind = first_layer(header, signature).map_or("", |l| l.kind.as_str());

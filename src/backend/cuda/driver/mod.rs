@@ -12,7 +12,7 @@ mod stream;
 
 pub(super) use device::Gpu;
 pub(super) use event::Event;
-pub(super) use graph::{Graph, GraphExec};
+pub(super) use graph::GraphExec;
 pub(super) use memory::Memory;
 pub(super) use module::{Function, Module};
 pub(super) use stream::Stream;

@@ -1,0 +1,307 @@
+//! The state of the device that the network brings it to in the long run, and what a window would have cost in it.
+//!
+//! Leakage grows with temperature, and energy per operation with clock and voltage. Windows are measured while the device
+//! still warms up, and a layer that is repeated alone may run at another clock than within the network. So each window is
+//! corrected to the network's own steady state:
+//!
+//! ```text
+//! E' = (E + k t (T_ref - T)) (1 + s ln(f_ref / f))      t' = t (1 - s_t ln(f_ref / f))
+//! ```
+//!
+//! with k the watts per kelvin, found in windows of active idle at several temperatures, T_ref where the temperatures of
+//! the warm-up lead, f_ref the clock of whole passes at that temperature, and s and s_t the sensitivities to the clock,
+//! of which only bounds are known.
+
+use crate::stats::Uncertain;
+use crate::trace::{Span, SpanKind, Trace};
+
+use super::integrate::Reading;
+
+/// How energy and time of work go with the logarithm of the clock, with standard uncertainty: arithmetic takes as much
+/// less time as the clock is higher, and energy goes with the square of the voltage, against which static power for a
+/// shorter time stands; memory has a clock of its own. Exponents of kernels lie between 0 and 1.
+const ENERGY_BY_CLOCK: (f64, f64) = (0.4, 0.3);
+const TIME_BY_CLOCK: f64 = 0.7;
+/// Fewest windows, and least spread of their clocks, from which a kind of work tells its own exponents.
+const FEWEST: usize = 3;
+const SPREAD: f64 = 0.01;
+/// Part of the clock within which windows tell an exponent.
+const FAR: f64 = 0.08;
+/// Least standard uncertainty of an exponent: it is none, in truth, but a curve.
+const LEAST_ERROR: f64 = 0.1;
+/// Scatter of a window's energy that an exponent is held against, in parts.
+const SCATTER: f64 = 0.004;
+/// Least rise of temperature, in kelvin, that tells where it leads, or what a kelvin costs.
+const LEAST_RISE: f64 = 3.0;
+/// Standard uncertainty of one reading of temperature, in kelvin: boards show whole degrees (GUM 4.3.7).
+const READING: f64 = 0.29;
+/// A pause in a recording after which the device is no longer warm, in seconds.
+const PAUSE: f64 = 20.0;
+/// Time constants that are tried, in seconds: from the shortest to the longest of a cooler, geometrically.
+const CONSTANTS: (f64, f64, usize) = (4.0, 240.0, 80);
+
+/// The steady state, as far as the device shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reference {
+    /// Temperature in degrees Celsius, where the network leads it.
+    pub celsius: Option<Uncertain>,
+    /// Watts for each kelvin.
+    pub watts_per_kelvin: Option<Uncertain>,
+    /// Clock of whole passes at that temperature, in megahertz.
+    pub megahertz: Option<Uncertain>,
+    /// Part by which the clock swings within passes, where something holds it down.
+    pub swing: f64,
+    /// Power of active idle at that temperature, in watts.
+    pub active_idle: Option<Uncertain>,
+}
+
+/// What correcting a kind of work's windows leaves open: means over its windows.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Correction {
+    /// Reference less window, in kelvin.
+    pub(super) kelvin: f64,
+    /// Logarithm of reference over window.
+    pub(super) clock: f64,
+}
+
+impl Reference {
+    /// Finds the steady state in a trace; `idle` are the windows of active idle by the meter at hand.
+    ///
+    /// A kelvin costs what it adds to the power of whole passes; where a limit holds that constant, to active idle.
+    pub(super) fn of(
+        trace: &Trace,
+        idle: &[(Reading, Option<f64>)],
+        busy: &[(Reading, Option<f64>)],
+    ) -> Self {
+        let passes: Vec<&Span> = trace.spans.iter().filter(|span| span.kind == SpanKind::Pass).collect();
+        let celsius = steady_temperature(trace).or_else(|| {
+            let seen: Vec<f64> = passes.iter().filter_map(|span| span.state.celsius).collect();
+            Some(Uncertain::mean_of(&seen)?.widened(READING))
+        });
+        let line = line(idle);
+        let limited = trace.spans.iter().any(|span| span.kind == SpanKind::Pass && span.state.limited);
+        let of_passes = self::line(busy).filter(|_| !limited);
+        let of_idle = line.as_ref().map(|line| line.slope);
+        let megahertz = clock(trace, &passes, celsius);
+        let swings = passes.iter().filter(|span| span.state.limited).filter_map(|span| {
+            Some(span.state.megahertz_sd? / span.state.megahertz.filter(|&clock| clock > 0.0)?)
+        });
+        let swing = swings.fold(0.0, f64::max);
+        let active_idle = match (&line, celsius) {
+            (Some(line), Some(celsius)) => Some(line.at(celsius)),
+            _ => None,
+        };
+        Self {
+            celsius,
+            watts_per_kelvin: of_passes.map(|line| line.slope).or(of_idle),
+            megahertz,
+            swing,
+            active_idle,
+        }
+    }
+
+    /// What the work of a window would have read at the steady temperature, and how far from the steady state it was.
+    /// `idle` is the power of active idle there, which is taken off for the time in which nothing ran.
+    pub(super) fn warmed(&self, span: &Span, reading: Reading, idle: f64) -> (Reading, Correction) {
+        let pause = span.state.rest_s.value();
+        let busy = (reading.time - pause).max(0.0);
+        let correction = self.distance(span);
+        let warmer = self.watts_per_kelvin.map_or(0.0, |k| k.value) * correction.kelvin;
+        let energy = reading.energy - (idle - warmer) * pause + warmer * busy;
+        (Reading { energy, time: busy, ..reading }, correction)
+    }
+
+    fn distance(&self, span: &Span) -> Correction {
+        let kelvin = self.celsius.zip(span.state.celsius).map_or(0.0, |(to, from)| to.value - from);
+        let clocks = self.megahertz.zip(span.state.megahertz.filter(|&clock| clock > 0.0));
+        let clock = clocks.filter(|(to, _)| to.value > 0.0).map_or(0.0, |(to, from)| (to.value / from).ln());
+        Correction { kelvin, clock }
+    }
+
+    /// Standard uncertainty that temperature leaves to work of a time, in joules, corrected by so many kelvin.
+    pub(super) fn temperature_error(&self, time: f64, kelvin: f64) -> f64 {
+        let Some((k, celsius)) = self.watts_per_kelvin.zip(self.celsius) else { return 0.0 };
+        time.abs() * (k.std_error * kelvin).hypot(k.value * celsius.std_error)
+    }
+
+    /// Standard uncertainty that the network's own clock leaves to an energy: how well it is known, and that it swings
+    /// within a pass.
+    pub(super) fn clock_error(&self, energy: f64) -> f64 {
+        let relative = self.megahertz.filter(|f| f.value > 0.0).map_or(0.0, |f| f.std_error / f.value);
+        let Sensitivity { energy: slope, .. } = Sensitivity::PRIOR;
+        energy.abs() * slope * relative.hypot(self.swing / 2.0)
+    }
+}
+
+/// The spans of the last warm-up: those with no long pause behind them.
+fn last_warm_up(trace: &Trace) -> Vec<&Span> {
+    let mut from = 0;
+    for (at, pair) in trace.spans.windows(2).enumerate() {
+        if (pair[1].start - pair[0].end).value() > PAUSE {
+            from = at + 1;
+        }
+    }
+    trace.spans[from..].iter().filter(|span| span.kind == SpanKind::WarmUp).collect()
+}
+
+/// Where the temperature of the warm-up leads: T(t) = T_end - a exp(-t / c), by least squares over c.
+///
+/// None where too little was seen, or the temperature hardly rose.
+pub fn steady_temperature(trace: &Trace) -> Option<Uncertain> {
+    let spans = last_warm_up(trace);
+    let begin = spans.first()?.start;
+    let seen: Vec<(f64, f64)> =
+        spans.iter().filter_map(|span| Some(((span.end - begin).value(), span.state.celsius?))).collect();
+    let (low, high) =
+        seen.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(_, c)| (l.min(c), h.max(c)));
+    if seen.len() < 6 || high - low < LEAST_RISE {
+        return None;
+    }
+    let (shortest, longest, steps) = CONSTANTS;
+    let constants = (0..=steps).map(|i| shortest * (longest / shortest).powf(i as f64 / steps as f64));
+    let fits: Vec<(f64, f64)> = constants.filter_map(|constant| settle(&seen, constant)).collect();
+    let &(end, least) = fits.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
+    // All that fit about as well: by chi-square of one degree of freedom, with the noise of whole degrees at least.
+    let noise = (least / (seen.len() - 3) as f64).max(resolution(&seen).powi(2));
+    let among = fits.iter().filter(|(_, squares)| *squares <= least + noise).map(|(end, _)| *end);
+    let (from, to) = among.fold((end, end), |(from, to), end| (from.min(end), to.max(end)));
+    // Between the ends lie two standard uncertainties.
+    Some(Uncertain::known(end, ((to - from) / 2.0).max(resolution(&seen) / 2.0)))
+}
+
+/// Standard uncertainty of the readings of a sensor: of whole degrees, or of what it shows.
+fn resolution(seen: &[(f64, f64)]) -> f64 {
+    if seen.iter().all(|(_, celsius)| celsius.fract() == 0.0) { READING } else { READING / 10.0 }
+}
+
+/// The end of the exponential with a time constant that fits best, and the sum of squares.
+fn settle(seen: &[(f64, f64)], constant: f64) -> Option<(f64, f64)> {
+    let n = seen.len() as f64;
+    let x: Vec<f64> = seen.iter().map(|(t, _)| (-t / constant).exp()).collect();
+    let (mx, my) = (x.iter().sum::<f64>() / n, seen.iter().map(|(_, c)| c).sum::<f64>() / n);
+    let sxx: f64 = x.iter().map(|x| (x - mx).powi(2)).sum();
+    let sxy: f64 = x.iter().zip(seen).map(|(x, (_, c))| (x - mx) * (c - my)).sum();
+    if sxx <= 1e-12 {
+        return None;
+    }
+    let slope = sxy / sxx;
+    let end = my - slope * mx;
+    let squares = x.iter().zip(seen).map(|(x, (_, c))| (c - end - slope * x).powi(2)).sum();
+    Some((end, squares))
+}
+
+/// Power over temperature.
+struct Line {
+    slope: Uncertain,
+    mean_celsius: f64,
+    mean: Uncertain,
+}
+
+impl Line {
+    fn at(&self, celsius: Uncertain) -> Uncertain {
+        let away = celsius.value - self.mean_celsius;
+        let slope = self.slope.times(away);
+        let unsure = (self.slope.value * celsius.std_error).abs();
+        Uncertain { value: self.mean.value + slope.value, ..self.mean.plus(slope).widened(unsure) }
+    }
+}
+
+/// A straight line through windows; none where their temperatures hardly differ.
+fn line(windows: &[(Reading, Option<f64>)]) -> Option<Line> {
+    let seen: Vec<(f64, f64)> =
+        windows.iter().filter_map(|(r, celsius)| Some(((*celsius)?, r.energy / r.time))).collect();
+    let (low, high) =
+        seen.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(c, _)| (l.min(c), h.max(c)));
+    if seen.len() < 3 || high - low < LEAST_RISE {
+        return None;
+    }
+    let n = seen.len() as f64;
+    let (mx, my) = (seen.iter().map(|s| s.0).sum::<f64>() / n, seen.iter().map(|s| s.1).sum::<f64>() / n);
+    let sxx: f64 = seen.iter().map(|(c, _)| (c - mx).powi(2)).sum();
+    let slope = seen.iter().map(|(c, w)| (c - mx) * (w - my)).sum::<f64>() / sxx;
+    let squares: f64 = seen.iter().map(|(c, w)| (w - my - slope * (c - mx)).powi(2)).sum();
+    let (dof, variance) = (n - 2.0, squares / (n - 2.0));
+    let of = |value: f64, variance: f64| Uncertain { value, std_error: variance.sqrt(), dof };
+    Some(Line { slope: of(slope, variance / sxx), mean_celsius: mx, mean: of(my, variance / n) })
+}
+
+/// The clock of whole passes at the steady temperature: what a limit leaves of it falls as leakage grows.
+fn clock(trace: &Trace, passes: &[&Span], celsius: Option<Uncertain>) -> Option<Uncertain> {
+    let seen: Vec<f64> = passes.iter().filter_map(|span| span.state.megahertz).collect();
+    let mean = match seen.len() {
+        0 => return None,
+        1 => Uncertain::known(seen[0], 0.005 * seen[0]),
+        _ => Uncertain::mean_of(&seen)?,
+    };
+    let limited = passes.iter().any(|span| span.state.limited);
+    let Some(celsius) = celsius.filter(|_| limited) else { return Some(mean) };
+    let warm = last_warm_up(trace);
+    let pairs: Vec<(f64, f64)> = warm
+        .iter()
+        .chain(passes)
+        .filter(|span| span.state.limited)
+        .filter_map(|span| Some((span.state.celsius?, span.state.megahertz?)))
+        .collect();
+    let (low, high) =
+        pairs.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(c, _)| (l.min(c), h.max(c)));
+    if pairs.len() < 4 || high - low < LEAST_RISE {
+        return Some(mean);
+    }
+    let n = pairs.len() as f64;
+    let (mx, my) = (pairs.iter().map(|p| p.0).sum::<f64>() / n, pairs.iter().map(|p| p.1).sum::<f64>() / n);
+    let sxx: f64 = pairs.iter().map(|(c, _)| (c - mx).powi(2)).sum();
+    let slope = pairs.iter().map(|(c, f)| (c - mx) * (f - my)).sum::<f64>() / sxx;
+    let squares: f64 = pairs.iter().map(|(c, f)| (f - my - slope * (c - mx)).powi(2)).sum();
+    let variance = squares / (n - 2.0);
+    let away = celsius.value - mx;
+    let std_error = (variance * (1.0 / n + away.powi(2) / sxx)).sqrt().hypot(slope * celsius.std_error);
+    Some(Uncertain { value: my + slope * away, std_error, dof: n - 2.0 })
+}
+
+/// How energy and time of a kind of work go with the logarithm of the clock.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sensitivity {
+    energy: f64,
+    pub(super) energy_error: f64,
+    time: f64,
+}
+
+impl Sensitivity {
+    const PRIOR: Self =
+        Self { energy: ENERGY_BY_CLOCK.0, energy_error: ENERGY_BY_CLOCK.1, time: TIME_BY_CLOCK };
+
+    /// From windows of one kind of work at several clocks, as far as they tell more than what is known of all kernels:
+    /// both are weighed by their variances.
+    ///
+    /// Only windows near the network's clock count: over more of it energy does not go along a straight line.
+    pub(super) fn of(windows: &[(Reading, Correction)]) -> Self {
+        let windows: Vec<&(Reading, Correction)> = windows.iter().filter(|w| w.1.clock.abs() < FAR).collect();
+        let n = windows.len() as f64;
+        let clock = -windows.iter().map(|w| w.1.clock).sum::<f64>() / n;
+        let sxx: f64 = windows.iter().map(|w| (-w.1.clock - clock).powi(2)).sum();
+        if windows.len() < FEWEST || (sxx / n).sqrt() < SPREAD {
+            return Self::PRIOR;
+        }
+        let slope = |of: &dyn Fn(&Reading) -> f64| {
+            windows.iter().map(|w| (-w.1.clock - clock) * (of(&w.0) / w.0.executions).ln()).sum::<f64>() / sxx
+        };
+        let (energy, variance) = (slope(&|r| r.energy), SCATTER.powi(2) / sxx);
+        let prior = ENERGY_BY_CLOCK.1.powi(2);
+        let weight = prior / (prior + variance);
+        let time = -slope(&|r| r.time);
+        Self {
+            energy: weight * energy + (1.0 - weight) * ENERGY_BY_CLOCK.0,
+            energy_error: (weight * variance).sqrt().max(LEAST_ERROR),
+            time: (weight * time + (1.0 - weight) * TIME_BY_CLOCK).clamp(0.0, 1.5),
+        }
+    }
+
+    /// A window as it would have been at the network's clock.
+    pub(super) fn at_clock(&self, reading: Reading, correction: Correction) -> Reading {
+        Reading {
+            energy: reading.energy * (self.energy * correction.clock).exp(),
+            time: reading.time * (-self.time * correction.clock).exp(),
+            ..reading
+        }
+    }
+}
