@@ -206,7 +206,7 @@ fn sensors_that_contradict_each_other_or_themselves_are_named() {
         ),
         (
             "fault = { kind = \"reset\", at_s = 1.0 }",
-            "sensor[1].fault: expected a fault of the kind \"stuck\", as the others are those of counters, found a table",
+            "sensor[1].fault: expected a fault of the kind \"stuck\" or \"silent\", as the others are those of counters, found a table",
         ),
         (
             "fault = { kind = \"stuck\", at_s = -1.0 }",
