@@ -19,7 +19,8 @@ use crate::stand_ins::example_file;
 
 /// What the program prints for a precision; every line must agree.
 fn conformance(precision: &str) -> String {
-    conformance_on(&[], &["--precision", precision])
+    // Mixes are repeated for some milliseconds: fewer kernels in each, and few copies.
+    conformance_on(&[("OVERHEAD", "1e-4"), ("L2", "32768")], &["--precision", precision])
 }
 
 /// The same on an emulated GPU with these variables.
@@ -105,16 +106,16 @@ fn numbers(came_to: &str) -> [f64; 4] {
 
 #[test]
 fn copies_of_an_excerpt_take_turns_past_twice_the_cache() {
-    let mixes = mixes(&[("L2", "65536")]);
+    let mixes = mixes(&[("L2", "65536"), ("OVERHEAD", "5e-5")]);
     let of = |mix: &str| {
         let found = mixes.iter().find(|(words, _)| words == mix);
         numbers(&found.unwrap_or_else(|| panic!("no {mix} in {mixes:?}")).1)
     };
-    // The stem reads 3 x 3 x 100 numbers of 4 bytes, writes 3 x 8 x 100 and has weights of 8 x 27, and 8 of bias: in
-    // pieces of 256 bytes 3840 + 9728 + 1024 + 256 = 14,848 bytes, of which nine have 131,072 between two uses, and
-    // there are fewer than twice as many as that.
+    // The stem reads 3 x 3 x 36 numbers of 4 bytes, writes 3 x 8 x 36 and has weights of 8 x 27, and 8 of bias: in
+    // pieces of 256 bytes 1536 + 3584 + 1024 + 256 = 6400 bytes, of which 21 are more than 131,072 between two uses. There
+    // are fewer than twice as many as that and the one itself.
     let [copies, fillers, ..] = of("steps 0 to 0 fresh x 1");
-    assert!((10.0..20.0).contains(&copies) && fillers == 0.0, "{copies}");
+    assert!((22.0..44.0).contains(&copies) && fillers == 0.0, "{copies}");
     // On the same buffers there is one copy, the plan's own or another.
     assert_eq!(of("steps 0 to 0 x 1")[0], 1.0);
     assert_eq!(of("steps 0 to 2 x 1")[0], 1.0);
@@ -125,13 +126,13 @@ fn copies_of_an_excerpt_take_turns_past_twice_the_cache() {
 #[test]
 fn a_mix_takes_the_time_of_its_steps() {
     // Kernels so slow that the host is never late: their times are modelled.
-    let mixes = mixes(&[("OVERHEAD", "2e-4")]);
+    let mixes = mixes(&[("OVERHEAD", "1e-3"), ("L2", "8192")]);
     let of = |mix: &str| {
         let found = mixes.iter().find(|(words, _)| words == mix);
         numbers(&found.unwrap_or_else(|| panic!("no {mix} in {mixes:?}")).1)
     };
     let alone: Vec<f64> = (0..7).map(|step| of(&format!("steps {step} to {step} fresh x 1"))[3]).collect();
-    assert!(alone.iter().all(|micros| *micros >= 200.0), "{alone:?}");
+    assert!(alone.iter().all(|micros| *micros >= 1000.0), "{alone:?}");
     for (mix, expected) in [
         ("steps 0 to 6 fresh x 1", alone.iter().sum::<f64>()),
         ("steps 3 to 5 x 1", alone[3..=5].iter().sum()),
@@ -140,15 +141,15 @@ fn a_mix_takes_the_time_of_its_steps() {
     ] {
         let [_, _, unit, micros] = of(mix);
         assert!((micros / expected - 1.0).abs() < 0.01, "{mix}: {micros} us, expected {expected}");
-        // A graph of about 4 ms.
-        assert!((unit * micros / 4000.0 - 1.0).abs() < 0.5, "{mix}: {unit} of {micros} us");
+        // A graph takes about 4 ms, or one execution.
+        assert_eq!(unit, (4000.0 / micros).round().max(1.0), "{mix}: {unit} of {micros} us");
     }
 }
 
 #[test]
 fn where_memory_is_short_fewer_copies_take_turns_and_a_note_says_so() {
-    // Parameters and buffers fit, and copies of 4 MiB do not.
-    let mixes = mixes(&[("L2", "2097152"), ("MEMORY", "1048576")]);
+    // Parameters and buffers fit, and copies of twice the cache do not.
+    let mixes = mixes(&[("L2", "262144"), ("MEMORY", "262144"), ("OVERHEAD", "5e-5")]);
     let noted: Vec<_> = mixes.iter().filter(|(_, came_to)| came_to.contains("there is memory for")).collect();
     assert!(noted.len() > 20, "{mixes:?}");
     for (mix, came_to) in noted {

@@ -57,6 +57,11 @@ impl Turns {
         self.uses.div_ceil(self.rounds)
     }
 
+    /// Uses from one of a copy to the next, at least.
+    pub(super) fn apart(self) -> usize {
+        self.uses / self.rounds
+    }
+
     /// That of a use.
     pub(super) fn copy(self, at: usize) -> usize {
         let at = at % self.uses;
@@ -131,12 +136,15 @@ mod tests {
         for uses in 1..60 {
             for apart in 1..=uses {
                 let turns = Turns::new(uses, apart);
-                assert!(turns.copies() >= apart && turns.copies() < 2 * apart.max(1), "{turns:?}");
+                assert!(
+                    turns.apart() >= apart && turns.copies() >= apart && turns.copies() < 2 * apart.max(1),
+                    "{turns:?}"
+                );
                 let order: Vec<usize> = (0..uses).map(|at| turns.copy(at)).collect();
                 assert_eq!(order.iter().max(), Some(&(turns.copies() - 1)), "{turns:?}");
                 for (at, copy) in order.iter().enumerate() {
                     let next = (1..=uses).find(|&later| order[(at + later) % uses] == *copy).unwrap();
-                    assert!(next >= apart, "{turns:?}: {copy} at {at} and {next} later");
+                    assert!(next >= turns.apart(), "{turns:?}: {copy} at {at} and {next} later");
                 }
                 assert_eq!(turns.copy(uses), turns.copy(0));
             }

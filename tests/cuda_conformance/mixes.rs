@@ -12,7 +12,7 @@ use super::check::{Line, Verdict};
 /// again, with parameters of every form.
 const BLOCK: &str = r#"
 name = "mixes of a residual block"
-input = [3, 10, 10]
+input = [3, 6, 6]
 [[layer]]
 name = "stem"
 kind = "conv"

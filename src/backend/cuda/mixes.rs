@@ -15,6 +15,8 @@ struct Part<'a> {
     piece: Piece<'a>,
     /// Repetitions in an execution.
     times: usize,
+    /// Uses that should lie between two of a copy, as far as there are so many.
+    apart: usize,
     turns: Turns,
     /// Whether the plan's own buffers do.
     own: bool,
@@ -87,21 +89,15 @@ impl<'a> PlannedMix<'a> {
         let (apart, filler_apart) = (copies(passing, others, cache), copies(others, passing, cache));
         let graphs = rotation::graphs(unit, apart, times)
             .max(filler.as_ref().map_or(1, |(_, times)| rotation::graphs(unit, filler_apart, *times)));
-        let turns = |apart: usize, times: usize| Turns::new(graphs * unit * times, apart);
-        let turns_of_part = turns(apart, times);
-        let own = turns_of_part.copies() == 1 && piece.runs_in_the_plans_buffers();
-        Self {
-            part: Part { piece, times, turns: turns_of_part, own },
-            // Its output could lie where the other steps find what comes from before them.
-            filler: filler.map(|(piece, times)| Part {
-                piece,
-                times,
-                turns: turns(filler_apart, times),
-                own: false,
-            }),
-            unit,
-            graphs,
-        }
+        let part = |piece: Piece<'a>, times: usize, apart: usize| {
+            let uses = graphs * unit * times;
+            Part { piece, times, apart: apart.min(uses), turns: Turns::new(uses, apart), own: false }
+        };
+        let mut repeated = part(piece, times, apart);
+        repeated.own = repeated.turns.copies() == 1 && repeated.piece.runs_in_the_plans_buffers();
+        // Never in the plan's own buffers: its output could lie where the other steps find what comes from before them.
+        let filler = filler.map(|(piece, times)| part(piece, times, filler_apart));
+        Self { part: repeated, filler, unit, graphs }
     }
 
     /// Bytes of all copies.
@@ -134,21 +130,21 @@ impl Part<'_> {
         buffer: &impl Fn(&Slot) -> u64,
         notes: &mut Vec<String>,
     ) -> (PlacedPart, usize) {
-        let Self { piece, times, turns: wanted, own } = self;
+        let Self { piece, times, apart, turns: wanted, own } = self;
         let found = if own { None } else { piece.fit(wanted, room) };
         let turns = found.unwrap_or(wanted.fitting(1));
-        let (asked, there) = (wanted.copies(), turns.copies());
         if !own && found.is_none() {
             notes.push(format!(
                 "{}: there is no memory for copies of its buffers, so that in replays its inputs may be overwritten; \
                  lower --batch",
                 piece.name()
             ));
-        } else if there < asked {
+        } else if turns.apart() < apart {
             notes.push(format!(
-                "{}: there is memory for {there} of {asked} copies of its buffers, so that replays may find in the cache \
-                 what the network does not; lower --batch",
-                piece.name()
+                "{}: there is memory for {} of {apart} copies of its buffers, so that replays may find in the cache what \
+                 the network does not; lower --batch",
+                piece.name(),
+                turns.copies()
             ));
         }
         let (Copies { addresses, fills }, taken) = match found {
