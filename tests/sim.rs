@@ -124,7 +124,7 @@ fn a_preset_as_a_file_is_the_same_device() {
 fn an_interrupted_simulation_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let (network, out) = (lenet(dir.path()), dir.path().join("out"));
-    let options = ["--batch", "64", "--seed", "3"];
+    let options = ["--batch", "64", "--seed", "3", "--rounds", "3"];
     let assert = profile(&network, "sim:rapl-server", &out, &[&options[..], &["--budget", "25s"]].concat());
     assert!(stderr(&assert).contains("the time budget ran out"), "{}", stderr(&assert));
     profile(&network, "sim:rapl-server", &out, &options).success();
@@ -230,7 +230,7 @@ fn slow_readings_cost_the_network_nothing_on_a_board_that_queues() {
             }
         });
         let out = dir.path().join(queues.to_string());
-        profile(&network, &device, &out, &["--batch", "64"]).success();
+        profile(&network, &device, &out, &["--batch", "64", "--rounds", "3"]).success();
         pass_error(&out)
     };
     // Windows of 5 s, whose edges are found to 5 ms.
@@ -357,6 +357,6 @@ fn a_large_network_has_a_truth_for_each_layer_that_runs() {
     let sum: f64 =
         truth["layers"].as_array().unwrap().iter().map(|row| row["energy_j"].as_f64().unwrap()).sum();
     let pass = truth["pass"][0]["energy_j"].as_f64().unwrap();
-    // 174 gaps of 1.5 us at active idle and the temperature of the network: some 30 mJ.
-    assert!(sum < pass && pass < sum + 0.05, "layers {sum} J, pass {pass} J");
+    // The gap behind a kernel is a part of its layer.
+    assert_relative_eq!(sum, pass, max_relative = 1e-9);
 }

@@ -50,7 +50,9 @@ fn accuracy(options: &Options) -> Result<ExitCode, String> {
     }
     let rows = match options.part {
         Part::Artefacts => Vec::new(),
-        Part::All | Part::Methods => run::methods(&run::subjects(root, &devices, options)?, options.seeds, options.ours),
+        Part::All | Part::Methods => {
+            run::methods(&run::subjects(root, &devices, options)?, options.seeds, options.ours)
+        }
     };
     let artefacts = match options.part {
         Part::Methods => Vec::new(),

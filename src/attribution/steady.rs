@@ -112,11 +112,15 @@ impl<'a> Steady<'a> {
             Uncertain { value: 0.0, std_error: (variance / n).sqrt(), dof }
         };
         let scatter = Uncertain::sum(kinds.into_iter().flatten().map(of)).widened(work.alignment);
-        let counted = |own: Option<Uncertain>| own.map(|own| Uncertain { value: own.value, ..scatter });
+        // Of a single window, where nothing tells how such windows scatter, there is no number.
+        let known = scatter.std_error.is_finite();
+        let counted = |own: Option<Uncertain>| {
+            own.filter(|_| known).map(|own| Uncertain { value: own.value, ..scatter })
+        };
         SignatureEnergy {
             energy: counted(work.energy),
             dynamic_alone: counted(work.dynamic_alone),
-            dynamic: work.dynamic.zip(work.time).map(|(dynamic, time)| {
+            dynamic: work.dynamic.zip(work.time).filter(|_| known).map(|(dynamic, time)| {
                 let idle = self.active_idle.unwrap_or(Uncertain::exact(0.0)).times(time.value);
                 scatter.plus(Uncertain { value: dynamic.value, ..idle })
             }),

@@ -511,17 +511,17 @@ const SMALL: f64 = 0.1;
 /// pieces, with a look at the temperature behind each.
 fn planned_options(options: &ProfileOptions, chosen: &Chosen, queues: bool) -> RecordOptions {
     let timing = &options.timing;
+    // What the meter's period makes of these is found when it is recorded: it is measured, and an interrupted run goes on
+    // with options that are equal.
     let window = timing.window.unwrap_or(Seconds::new(if queues { 0.25 } else { 0.5 }));
-    let period = chosen.primary().update_period_s.unwrap_or(Seconds::ZERO);
-    let window = if timing.window.is_none() && window < period * 5.0 { period * 5.0 } else { window };
     let relative = timing.target.unwrap_or(TARGET);
     RecordOptions {
         rounds: 0,
         window_s: window,
         window_updates: 5,
         settle_s: timing.settle.unwrap_or(Seconds::new(chosen.lag.value().max(0.2))),
-        idle_window_s: Seconds::new(window.value().min(0.5)),
-        pass_window_s: Seconds::new((window * PASS_WINDOWS).value().max(2.0)),
+        idle_window_s: window,
+        pass_window_s: window * PASS_WINDOWS,
         warm_up_s: timing.warm_up.unwrap_or(Seconds::new(2.5)),
         target: Some(PrecisionTarget { relative, of_pass: relative * SMALL }),
         ..record_options(options, chosen)

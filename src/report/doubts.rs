@@ -173,7 +173,8 @@ fn throttled(report: &mut RunReport, trace: &Trace, primary: &Attribution) {
     for row in rows(report) {
         let windows = of_row(row).unwrap_or_default();
         all += 1;
-        let is_held = windows.held > if planned { windows.windows.saturating_sub(1) } else { 0 } || whole_run && windows.unknown > 0;
+        let is_held = windows.held > if planned { windows.windows.saturating_sub(1) } else { 0 }
+            || whole_run && windows.unknown > 0;
         if is_held {
             marked += 1;
             row.warnings.push("throttled".to_string());

@@ -25,6 +25,8 @@ const LONGEST_UNREAD: Seconds = Seconds::new(5.0);
 const SETTLE_UNREAD: Seconds = Seconds::new(0.05);
 /// What is waited for is due after this much more: the clock has whole nanoseconds only.
 const MOMENT: Seconds = Seconds::new(1e-6);
+/// Readings of the meter in a window for each look at the device.
+const LOOK_EVERY: usize = 3;
 /// Longest sleep in an idle window: often enough for Ctrl-C, and seldom enough to let the processor sleep.
 const NAP: Seconds = Seconds::new(0.05);
 /// How long a counter may stand still, or be unreadable for a moment, before it is given up.
@@ -175,6 +177,7 @@ impl<'a> Rig<'a> {
         self.reads = Reads::NONE;
         self.sample_all(start, opening.energy)?;
         let length = lengths.window;
+        let mut looks = 0;
         let mut sampled = start;
         let mut now = start;
         while now - start < length || self.has_too_few_since(start) {
@@ -198,7 +201,9 @@ impl<'a> Rig<'a> {
                 {
                     self.push(self.meters[0].0, look.before, look.energy);
                 }
-                if self.queue.is_some() {
+                // A look takes some queries of a driver, so there are fewer than readings.
+                looks += 1;
+                if self.queue.is_some() && looks % LOOK_EVERY == 0 {
                     self.seen.push(probe.look(true));
                 }
             }
