@@ -55,16 +55,18 @@ impl<'a> Steady<'a> {
             works: HashMap::new(),
             counting: Counting::default(),
         };
-        let steps = windows.kinds.keys().filter_map(|kind| match kind {
+        // In order, so that sums are the same in every run of the program.
+        let mut kinds: Vec<SpanKind> = windows.kinds.keys().copied().collect();
+        kinds.sort_unstable();
+        let steps = kinds.iter().filter_map(|kind| match kind {
             SpanKind::Filler(step) => Some(*step),
             _ => None,
         });
         let fillers: Vec<(usize, SignatureEnergy)> =
             steps.map(|step| (step, steady.work(SpanKind::Filler(step)))).collect();
         steady.fillers.extend(fillers);
-        let kinds =
-            windows.kinds.keys().filter(|kind| matches!(kind, SpanKind::Replay(_) | SpanKind::Excerpt(_)));
-        let works: Vec<(SpanKind, Corrected)> = kinds.map(|&kind| (kind, steady.corrected(kind))).collect();
+        let works = kinds.iter().filter(|kind| matches!(kind, SpanKind::Replay(_) | SpanKind::Excerpt(_)));
+        let works: Vec<(SpanKind, Corrected)> = works.map(|&kind| (kind, steady.corrected(kind))).collect();
         if !windows.trace.header.contexts.is_empty() {
             let all = works.iter().map(|(kind, corrected)| (*kind, &corrected.work, corrected.rests));
             steady.counting = Counting::of(all);

@@ -218,7 +218,7 @@ fn sensors_that_contradict_each_other_or_themselves_are_named() {
         ),
         (
             "fault = { kind = \"stick\", at_s = 1.0 }",
-            "sensor[1].fault.kind: expected one of stuck, reset, read_rate, found \"stick\" (did you mean \"stuck\"?)",
+            "sensor[1].fault.kind: expected one of stuck, reset, read_rate, silent, found \"stick\" (did you mean \"stuck\"?)",
         ),
         (
             "fault = { kind = \"stuck\", at_s = 1.0, per_query_j = 1.0 }",
