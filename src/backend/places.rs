@@ -84,8 +84,11 @@ impl Places {
 mod tests {
     use super::*;
 
-    fn places(steps: &[(&[(usize, usize)], (usize, usize))]) -> Places {
-        let slot = |&(buffer, size): &(usize, usize)| Slot { buffer, size };
+    /// Buffer and size.
+    type Tensor = (usize, usize);
+
+    fn places(steps: &[(&[Tensor], Tensor)]) -> Places {
+        let slot = |&(buffer, size): &Tensor| Slot { buffer, size };
         let steps: Vec<(Vec<Slot>, Slot)> =
             steps.iter().map(|(inputs, output)| (inputs.iter().map(slot).collect(), slot(output))).collect();
         Places::new(steps.iter().map(|(inputs, output)| (inputs.as_slice(), *output)))
