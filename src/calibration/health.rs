@@ -85,6 +85,8 @@ pub struct ReadRates {
 pub struct Witnesses {
     /// Whether it moved under load.
     pub moves: bool,
+    /// Of a counter: how often energy passed unseen, as when it started again.
+    pub lost: usize,
     /// Of a counter: the same beside a reading of power.
     pub beside: Option<Beside>,
     /// The same load at two rates of reading.
@@ -100,6 +102,10 @@ pub fn health(witnesses: &Witnesses) -> Health {
         );
     }
     let mut found: Vec<(Verdict, String)> = Vec::new();
+    if witnesses.lost > 0 {
+        let text = format!("it started again or jumped, {} times during the tests", witnesses.lost);
+        found.push((Verdict::Unreadable, text));
+    }
     found.extend(witnesses.beside.iter().flat_map(beside));
     found.extend(witnesses.rates.as_ref().and_then(by_rate));
     let ill = found.iter().map(|(verdict, _)| *verdict).find(|verdict| *verdict != Verdict::NotIdentifiable);
@@ -203,7 +209,7 @@ mod tests {
 
     fn of(at_rest: [f64; 2], under_load: [f64; 2]) -> Health {
         let beside = Beside { id: "p".to_string(), at_rest: watts(at_rest), under_load: watts(under_load) };
-        health(&Witnesses { moves: true, beside: Some(beside), rates: None })
+        health(&Witnesses { moves: true, beside: Some(beside), ..Witnesses::default() })
     }
 
     #[test]
@@ -220,7 +226,7 @@ mod tests {
 
     fn rates(power: [f64; 2], busy: [f64; 2]) -> Health {
         let rates = ReadRates { power: power.map(Watts::new), busy, rest: Some(Watts::new(100.0)) };
-        health(&Witnesses { moves: true, beside: None, rates: Some(rates) })
+        health(&Witnesses { moves: true, rates: Some(rates), ..Witnesses::default() })
     }
 
     #[test]
@@ -239,6 +245,14 @@ mod tests {
         let waiting = rates([150.0, 200.0], [0.5, 1.0]);
         assert_eq!(waiting.verdict, Verdict::NotIdentifiable);
         assert!(waiting.reasons[0].contains("50 % of the"), "{waiting:?}");
+    }
+
+    #[test]
+    fn a_counter_that_started_again_is_not_to_be_believed() {
+        let rates = ReadRates { power: [Watts::new(200.0); 2], busy: [1.0; 2], rest: None };
+        let witnesses = Witnesses { moves: true, lost: 1, beside: None, rates: Some(rates) };
+        assert_eq!(health(&witnesses).verdict, Verdict::Unreadable);
+        assert_eq!(health(&Witnesses { lost: 0, ..witnesses }).verdict, Verdict::Ok);
     }
 
     #[test]

@@ -56,7 +56,7 @@ fn meter_facts(trace: &Trace, name: &str, meter: usize) -> ReadingFacts {
     facts.energy_j = facts.keep("energy_j", energy);
     if let Some(beside) = beside(trace, meter) {
         facts.reasons.remove("health");
-        facts.health = Some(health(&Witnesses { moves: true, beside: Some(beside), rates: None }));
+        facts.health = Some(health(&Witnesses { moves: true, beside: Some(beside), ..Witnesses::default() }));
     }
     facts
 }

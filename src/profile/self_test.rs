@@ -111,6 +111,14 @@ impl Steady {
         mean_power(&series(&self.load.readings[index], kind), kind)
     }
 
+    /// How often a counter's energy passed unseen.
+    fn lost(&self, index: usize, kind: ReadingKind) -> usize {
+        [&self.idle, &self.load, &self.behind]
+            .map(|watched| lost(&watched.readings[index], kind))
+            .iter()
+            .sum()
+    }
+
     /// Power right behind the load, by a reading that shows a change of power wholly after `lag`.
     fn active_idle(&self, index: usize, kind: ReadingKind, lag: Seconds) -> Result<Watts, Unknown> {
         let end = self.load.loads.last().map(|load| load.1.since_origin()).unwrap_or_default();
@@ -205,6 +213,11 @@ impl SelfTests<'_> {
             // Without noise, the power of a steady load is one number: then it may not be that of rest.
             moves: moves(&[&often, &seldom, &again, &last], kind)
                 || kind == ReadingKind::Power && !rests(&test),
+            lost: self.steady.lost(self.index, kind)
+                + [&often, &seldom, &again, &last]
+                    .map(|watched| lost(&watched.readings[0], kind))
+                    .iter()
+                    .sum::<usize>(),
             beside: test.beside.clone(),
             rates: test.load_w.zip(test.load_read_seldom_w).map(|(often, seldom)| ReadRates {
                 power: [often, seldom],
@@ -409,6 +422,12 @@ fn between_ends(series: &Series) -> Option<Watts> {
     let (from, to) = (*series.times().first()?, *series.times().last()?);
     let (before, after) = (*series.values().first()?, *series.values().last()?);
     (to > from && after > before).then(|| Watts::new((after - before) / (to - from)))
+}
+
+/// How often a counter's energy passed unseen. Readings of power may be too far apart to be joined, and that is no fault.
+fn lost(readings: &[MeterReading], kind: ReadingKind) -> usize {
+    let is_counter = kind == ReadingKind::Counter;
+    readings.iter().filter(|reading| is_counter && reading.energy.is_none()).count()
 }
 
 /// Whether the reading moved under each of these loads.
