@@ -105,6 +105,7 @@ fn recorded(network: &Path, rounds: usize, run: u64) -> anyhow::Result<Trace> {
         seed: 1,
         out: Some(out.clone()),
         force: false,
+        calibrations: None,
     };
     let hooks = Hooks { say: &mut |_| {}, progress: &mut |_, _, _| {}, stop: &|| false };
     let outcome = profile(&options, hooks)?;

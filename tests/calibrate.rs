@@ -1,17 +1,14 @@
 //! `layerjoule calibrate`: what recorded boards' sensors are, against the figures that come with the recordings, and
 //! what is refused.
 
+mod device;
+mod kept;
+mod traces;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::assert::Assert;
-use layerjoule::calibration::ReadingFacts;
-use layerjoule::meter::MeterChoice;
-use layerjoule::profile::{CalibrationOptions, DeviceChoice, calibrate as calibrate_device};
-use layerjoule::sim::{DeviceParameters, Fault, SensorKind, SensorParameters};
-use layerjoule::stats::Estimate;
-use layerjoule::trace::Coverage;
-use layerjoule::units::Seconds;
 use serde_json::Value;
 
 use crate::support::program::{copy_tree, layerjoule, shared_data};
@@ -202,110 +199,4 @@ fn loads_beyond_the_readings_have_no_energy() {
     let reading = &found["readings"][0];
     assert!(reading["energy_j"].is_null());
     assert!(reading["reasons"]["energy_j"].as_str().unwrap().contains("do not reach"), "{reading}");
-}
-
-/// The self-tests on a simulated device.
-fn self_tested(name: &str, device: DeviceParameters) -> Vec<ReadingFacts> {
-    let options = CalibrationOptions {
-        device: DeviceChoice::Sim { name: name.to_string(), device: Box::new(device) },
-        meter: MeterChoice::Auto,
-        sysfs_root: PathBuf::from("/sys"),
-        nvml_lib: None,
-        seed: 3,
-    };
-    calibrate_device(&options, &mut |_| {}).unwrap()
-}
-
-/// One fact beside the truth.
-struct Compared {
-    what: String,
-    error: f64,
-    allowed: f64,
-    held: bool,
-}
-
-fn compared(what: String, found: Estimate<Seconds>, truth: f64, allowed: f64) -> Compared {
-    let held = (found.low.value()..=found.high.value()).contains(&truth);
-    let error = (found.value.value() - truth).abs();
-    println!("{what}: {found:?}, true {truth}, {held}");
-    Compared { what, error, allowed, held }
-}
-
-/// What is found of a sensor beside its parameters. Stated tolerances: the period to 0.5 %, the window to a tenth of
-/// itself and a fiftieth of the period, the delay to a twentieth of the window and of the period.
-fn beside_truth(facts: &ReadingFacts, sensor: &SensorParameters) -> Vec<Compared> {
-    let (period, name) = (sensor.update_period_s, format!("{} {}", facts.trace, facts.id));
-    let window = sensor.window_s.unwrap_or(period);
-    let delay = (sensor.delay_s[0] + sensor.delay_s[1]) / 2.0;
-    let mut all = Vec::new();
-    all.extend(facts.update_period_s.map(|p| compared(format!("{name} period"), p, period, 0.005 * period)));
-    all.extend(
-        facts.window_s.map(|w| compared(format!("{name} window"), w, window, 0.1 * window + 0.02 * period)),
-    );
-    all.extend(facts.delay_s.map(|d| compared(format!("{name} delay"), d, delay, 0.05 * (window + period))));
-    for (fact, reason) in &facts.reasons {
-        println!("{name} {fact}: {reason}");
-    }
-    let coverage = if window / period < 0.98 { Coverage::PartTime } else { Coverage::Full };
-    assert!(
-        facts.coverage.is_none_or(|found| found == coverage),
-        "{name}: {:?}, true {window} of {period} s",
-        facts.coverage
-    );
-    all
-}
-
-#[test]
-fn the_sensors_of_simulated_devices_are_found_as_they_are() {
-    // A part-time board, and a random one that looks all the time.
-    let devices =
-        [("a100", DeviceParameters::preset("a100").unwrap()), ("random 1", DeviceParameters::random(1))];
-    let (mut all, mut sensors) = (Vec::new(), 0);
-    for (name, device) in devices {
-        let found = self_tested(name, device.clone());
-        for sensor in &device.sensor {
-            let facts = found.iter().find(|facts| facts.id == sensor.id);
-            let Some(facts) = facts else {
-                // A counter that stands still is refused before it is calibrated.
-                assert!(sensor.fault.is_some(), "{name} {}", sensor.id);
-                continue;
-            };
-            sensors += 1;
-            if sensor.fault.is_none() {
-                all.extend(beside_truth(facts, sensor));
-            }
-        }
-    }
-    let wrong: Vec<String> = all
-        .iter()
-        .filter(|one| one.error > one.allowed)
-        .map(|one| format!("{}: {} s off, {} s allowed", one.what, one.error, one.allowed))
-        .collect();
-    assert!(wrong.is_empty(), "{wrong:#?}");
-    let held = all.iter().filter(|one| one.held).count();
-    println!("{held} of {} ranges hold the truth, {sensors} sensors", all.len());
-    assert!(held * 10 >= all.len() * 9, "{held} of {} ranges hold the truth", all.len());
-    // Of three facts each, most are identifiable.
-    assert!(all.len() * 4 >= sensors * 3 * 3, "{} facts of {sensors} sensors", all.len());
-}
-
-#[test]
-fn a_counter_that_suffers_from_being_read_is_named() {
-    let mut device = DeviceParameters::preset("h200").unwrap();
-    device.sensor.truncate(1);
-    assert_eq!(device.sensor[0].kind, SensorKind::Energy);
-    device.sensor[0].fault = Some(Fault::ReadRate { per_query_j: 2.0, forgets_within_s: 0.001 });
-    let facts = self_tested("h200", device).remove(0);
-    let test = facts.self_test.unwrap();
-    assert!(test.warnings.iter().any(|warning| warning.contains("reading disturbs")), "{test:?}");
-}
-
-#[test]
-fn a_simulated_device_says_so_and_an_unknown_meter_is_refused() {
-    let run = |more: &[&str]| layerjoule().args(["calibrate", "--device", "sim:a100"]).args(more).assert();
-    let found = json(&run(&["--format", "json", "--meter", "sim-instant"]).success());
-    assert_eq!((&found["simulated"], found["readings"].as_array().unwrap().len()), (&Value::Bool(true), 1));
-    assert!(found["readings"][0]["window_s"]["value"].is_number(), "{found}");
-    assert!(found["readings"][0]["reasons"]["gain"].as_str().unwrap().contains("no external meter"));
-    assert!(stderr(&run(&["--meter", "nonsense"]).code(2)).contains("nonsense"));
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use layerjoule::calibration::Calibration;
 use layerjoule::report::RunReport;
 use layerjoule::sim::Truth;
 use serde_json::Value;
@@ -10,6 +11,7 @@ use crate::support::program::repository;
 
 const RUN: &str = "docs/schema/run.v1.json";
 const TRUTH: &str = "docs/schema/truth.v1.json";
+const CALIBRATION: &str = "docs/schema/calibration.v1.json";
 
 fn generated<T: schemars::JsonSchema>() -> Value {
     serde_json::to_value(schemars::schema_for!(T)).unwrap()
@@ -25,6 +27,11 @@ pub(crate) fn assert_valid_truth(truth: &Value) {
     assert_obeys(TRUTH, truth);
 }
 
+/// The same for what `calibrate` prints and keeps.
+pub(crate) fn assert_valid_calibration(calibration: &Value) {
+    assert_obeys(CALIBRATION, calibration);
+}
+
 fn assert_obeys(path: &str, file: &Value) {
     let schema = serde_json::from_str(&fs::read_to_string(repository(path)).unwrap()).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
@@ -36,7 +43,12 @@ fn assert_obeys(path: &str, file: &Value) {
 /// `cargo xtask bless` writes the files anew.
 #[test]
 fn the_committed_schemas_are_those_of_the_types() {
-    for (path, schema) in [(RUN, generated::<RunReport>()), (TRUTH, generated::<Truth>())] {
+    let schemas = [
+        (RUN, generated::<RunReport>()),
+        (TRUTH, generated::<Truth>()),
+        (CALIBRATION, generated::<Calibration>()),
+    ];
+    for (path, schema) in schemas {
         let path = repository(path);
         let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
         if std::env::var("BLESS").as_deref() == Ok("1") {
@@ -49,7 +61,12 @@ fn the_committed_schemas_are_those_of_the_types() {
 
 #[test]
 fn the_schemas_refuse_what_no_file_may_hold() {
-    for (schema, name) in [(generated::<RunReport>(), "run"), (generated::<Truth>(), "truth")] {
+    let schemas = [
+        (generated::<RunReport>(), "run"),
+        (generated::<Truth>(), "truth"),
+        (generated::<Calibration>(), "calibration"),
+    ];
+    for (schema, name) in schemas {
         let validator = jsonschema::validator_for(&schema).unwrap();
         let nothing = serde_json::json!({"schema": format!("layerjoule.{name}/1")});
         assert!(!validator.is_valid(&nothing), "{name}");

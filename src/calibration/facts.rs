@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::stats::Estimate;
 use crate::trace::Coverage;
 use crate::units::{Joules, Seconds, Watts};
 
-use super::coverage::coverage;
+use super::coverage::{CoverageFact, CoverageSpread, agreed_coverage, coverage};
 use super::energy::{held_energy, metered_energy, whole};
 use super::grid::{Grid, regular_grid};
+use super::health::{Beside, Health};
 use super::load::{Load, Marks};
 use super::series::{Series, quantile, sorted};
-use super::window::{LoadKind, WindowFit, fit_window};
+use super::window::{LoadKind, WindowFit, because, fit_window};
 
 /// Why the readings do not tell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,23 +31,26 @@ pub enum ReadingKind {
     Counter,
 }
 
-/// Whether a meter can be believed, and what its reading costs.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+/// What steady loads and rests on the device itself showed, and what a reading costs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SelfTest {
-    /// Power at rest, before the first load of this meter's tests.
+    /// Power at rest, before the first load.
     pub idle_w: Option<Watts>,
+    /// Power right behind a load: work is prepared, clocks are up, nothing runs. None where it falls at once, or faster
+    /// than this reading shows.
+    pub active_idle_w: Option<Watts>,
     /// Power of a steady load, read every 5 ms.
     pub load_w: Option<Watts>,
     /// The same read every 500 ms.
     pub load_read_seldom_w: Option<Watts>,
+    /// Of a counter: the same time by a reading of power.
+    pub beside: Option<Beside>,
     /// Time that a query takes.
     pub query_s: Option<Spread>,
-    /// What speaks against the meter.
-    pub warnings: Vec<String>,
 }
 
 /// A distribution in three numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Spread {
     /// Half lie below.
     pub median: Seconds,
@@ -67,7 +71,7 @@ impl Spread {
 }
 
 /// What the readings of one sensor tell. What is `None` has its reason in `reasons`, under the same name.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
 pub struct ReadingFacts {
     /// The recording, or the device.
     pub trace: String,
@@ -83,9 +87,11 @@ pub struct ReadingFacts {
     pub gain: Option<Estimate<f64>>,
     /// Watts shown where the external meter shows none.
     pub offset_w: Option<Estimate<Watts>>,
-    /// Whether the sensor looks all the time.
+    /// Whether the sensor looks all the time, by square waves of its own period and by its window.
     pub coverage: Option<Coverage>,
-    /// The part of the time in which it looks.
+    /// What the square waves showed.
+    pub coverage_spread: Option<CoverageSpread>,
+    /// Window over period: the part of the time in which it looks.
     pub coverage_share: Option<Estimate<f64>>,
     /// Joules of the loads by this reading alone: each value holds until the next.
     pub energy_j: Option<Estimate<Joules>>,
@@ -103,15 +109,16 @@ pub struct ReadingFacts {
     pub window_from_marks_s: Option<Estimate<Seconds>>,
     /// Root mean square of reading less fitted window, in watts.
     pub rmse_w: Option<f64>,
+    /// Whether its joules can be believed.
+    pub health: Option<Health>,
     /// What loads on the device itself showed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub self_test: Option<SelfTest>,
     /// Why a fact is missing.
-    pub reasons: BTreeMap<&'static str, String>,
+    pub reasons: BTreeMap<String, String>,
 }
 
 /// What an external meter saw.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExternalFacts {
     /// The recording.
     pub trace: String,
@@ -165,6 +172,7 @@ pub fn reading_facts(
     };
     facts.find_sensor(readings, marks, meter);
     facts.find_energy(readings, marks, meter);
+    facts.needs_the_device();
     facts
 }
 
@@ -189,11 +197,17 @@ pub fn sensor_facts(
         Err(unknown) => return ReadingFacts::unknown(trace, id, &unknown),
     };
     facts.update_period_s = Some(grid.period);
-    let updates = match kind {
-        ReadingKind::Power => grid.updates.clone(),
-        ReadingKind::Counter => grid.powers(),
+    let powers = |updates: &[(f64, f64)]| match kind {
+        ReadingKind::Power => updates.to_vec(),
+        ReadingKind::Counter => grid.powers(updates),
     };
-    facts.take_window(fit_window(&updates, &Load::marked(marks), LoadKind::Marked, grid.period.value));
+    let fit = |updates: &[(f64, f64)]| {
+        fit_window(&powers(updates), &Load::marked(marks), LoadKind::Marked, grid.period.value)
+    };
+    // A sensor that leaves its grid by more than its reader's interval is better known by when it was seen.
+    let strays = grid.scatter > readings.poll().unwrap_or_default();
+    let fit = fit(if strays { &grid.seen } else { &grid.updates });
+    facts.take_window(explained(fit, &why_unclear(Some(marks), &grid)));
     match kind {
         ReadingKind::Power => facts.find_energy(readings, Some(marks), None),
         ReadingKind::Counter => {
@@ -203,6 +217,32 @@ pub fn sensor_facts(
         }
     }
     facts
+}
+
+/// A fit, or why there is none, with the cause where several windows or delays explain the same.
+fn explained(fit: Result<WindowFit, Unknown>, cause: &str) -> Result<WindowFit, Unknown> {
+    fit.map(|fit| fit.because(cause)).map_err(|unknown| because(unknown, cause))
+}
+
+/// Updates that leave their grid by more than this part of the period blur the edges of windows.
+const BLURRED: f64 = 0.1;
+
+/// Why several windows explain the same readings.
+fn why_unclear(marks: Option<&Marks>, grid: &Grid) -> String {
+    let (scatter, period) = (grid.scatter, grid.period.value);
+    match marks.and_then(Marks::regular_period) {
+        Some(load) => format!(
+            "the load's own period, {:.4} s, is close to the window or to that of the sensor; use loads of other periods",
+            load.value()
+        ),
+        None if scatter > period * BLURRED => format!(
+            "updates leave their grid of {:.4} s by {:.4} s, which blurs the edges of windows",
+            period.value(),
+            scatter.value()
+        ),
+        None => "what else moves the readings hides them: noise, or power that falls slowly behind a load"
+            .to_string(),
+    }
 }
 
 /// Joules of a counter over a recording: its range is one mean update at each end.
@@ -234,17 +274,42 @@ impl ReadingFacts {
             "gain",
             "offset_w",
             "coverage",
+            "coverage_spread",
             "coverage_share",
             "energy_j",
+            "health",
         ] {
             facts.keep::<()>(name, Err(reason.clone()));
         }
         facts
     }
 
+    /// What recordings do not tell: it takes loads that the sensor's own period decides about.
+    pub(super) fn needs_the_device(&mut self) {
+        let text = "this takes loads of the sensor's own period on the device itself: calibrate --device";
+        for name in ["coverage_spread", "health"] {
+            self.keep::<()>(name, Err(Unknown(text.to_string())));
+        }
+    }
+
+    /// Takes what square waves showed as the first witness of coverage; the window is the second.
+    pub fn witness(&mut self, spread: Result<CoverageSpread, Unknown>) {
+        let window = self.window_share().ok_or_else(|| Unknown("the window is not known".to_string()));
+        for name in ["coverage", "coverage_spread"] {
+            self.reasons.remove(name);
+        }
+        let agreed = agreed_coverage(&spread, &window);
+        self.coverage_spread = self.keep("coverage_spread", spread);
+        self.coverage = self.keep("coverage", agreed);
+    }
+
+    fn window_share(&self) -> Option<CoverageFact> {
+        self.window_s.zip(self.update_period_s).map(|(window, period)| coverage(&window, &period))
+    }
+
     /// The value, or none with its reason kept.
-    fn keep<T>(&mut self, name: &'static str, fact: Result<T, Unknown>) -> Option<T> {
-        fact.map_err(|unknown| self.reasons.insert(name, unknown.to_string())).ok()
+    pub(super) fn keep<T>(&mut self, name: &str, fact: Result<T, Unknown>) -> Option<T> {
+        fact.map_err(|unknown| self.reasons.insert(name.to_string(), unknown.to_string())).ok()
     }
 
     fn find_sensor(&mut self, readings: &Series, marks: Option<&Marks>, meter: Option<&Series>) {
@@ -267,7 +332,8 @@ impl ReadingFacts {
                     "there is neither an external meter nor a list of loads beside the readings".to_string(),
                 )
             })?;
-            fit_window(&grid.updates, &Load::marked(marks), LoadKind::Marked, period)
+            let fit = fit_window(&grid.updates, &Load::marked(marks), LoadKind::Marked, period);
+            explained(fit, &why_unclear(Some(marks), &grid))
         };
         let fit = match meter {
             Some(meter) => {
@@ -275,7 +341,9 @@ impl ReadingFacts {
                 self.window_from_marks_s =
                     from_marks.and_then(|window| self.keep("window_from_marks_s", window));
                 let first = marks.and_then(|marks| marks.span()).map(|span| span.0);
-                fit_window(&grid.updates, &Load::metered(meter, first), LoadKind::Metered, period)
+                let load = Load::metered(meter, first);
+                let fit = fit_window(&grid.updates, &load, LoadKind::Metered, period);
+                explained(fit, &why_unclear(marks, &grid))
             }
             None => by_marks(),
         };
@@ -297,8 +365,7 @@ impl ReadingFacts {
         self.delay_s = self.keep("delay_s", fit.delay);
         self.gain = self.keep("gain", fit.gain);
         self.offset_w = self.keep("offset_w", fit.offset);
-        let found =
-            self.window_s.zip(self.update_period_s).map(|(window, period)| coverage(&window, &period));
+        let found = self.window_share();
         self.coverage_share = found.map(|found| found.share);
         self.coverage = found.and_then(|found| found.coverage);
         match found {

@@ -36,6 +36,8 @@ pub struct Grid {
     pub scatter: Seconds,
     /// Changes on the grid: its own instant, not that of the reading, and the value.
     pub updates: Vec<(f64, f64)>,
+    /// The same at the times of the readings that showed them first.
+    pub seen: Vec<(f64, f64)>,
 }
 
 /// The period that makes the instants of changes most nearly periodic, and a straight line through instants against
@@ -73,6 +75,43 @@ pub fn regular_grid(readings: &Series) -> Result<Grid, Unknown> {
     Ok(Grid::through(&changes, 1.0 / frequency, poll))
 }
 
+/// Periods that a grid may differ from the one that it is looked for near: as a factor.
+const NEAR: f64 = 1.5;
+
+/// The grid of instants that are known to be updates, of a sensor whose period is known about; each instant is within
+/// `poll` of its update.
+///
+/// # Errors
+///
+/// The instants tell no period; the text says why.
+pub(super) fn grid_near(instants: &[f64], about: Seconds, poll: Seconds) -> Result<Grid, Unknown> {
+    let span = instants.last().zip(instants.first()).map_or(0.0, |(last, first)| last - first);
+    if instants.len() < FEWEST_CHANGES || about <= Seconds::ZERO || span < 4.0 * NEAR * about.value() {
+        return Err(Unknown(format!(
+            "{} instants of change are known, and a period needs {FEWEST_CHANGES}: record for longer",
+            instants.len()
+        )));
+    }
+    let step = 1.0 / (OVERSAMPLING * span);
+    let [slowest, fastest] = [1.0 / (NEAR * about.value()), NEAR / about.value()];
+    let trials = ((fastest - slowest) / step) as usize;
+    let coarse = (0..=trials).map(|k| slowest + k as f64 * step).map(|f| (f, resultant(instants, f)));
+    let (coarse, _) = coarse.max_by(|a, b| a.1.total_cmp(&b.1)).expect("there is one trial at least");
+    let (best, length) = peak_near(instants, coarse, step);
+    if length * length * (instants.len() as f64) < (trials as f64 / FALSE_ALARMS).ln() {
+        return Err(Unknown(format!("the {} instants of change keep to no period", instants.len())));
+    }
+    let changes: Vec<(f64, f64)> = instants.iter().map(|at| (*at, 0.0)).collect();
+    Ok(Grid::through(&changes, 1.0 / best, poll.value()))
+}
+
+/// The frequency of the largest resultant within `reach` of another.
+fn peak_near(instants: &[f64], frequency: f64, reach: f64) -> (f64, f64) {
+    let fine = (-16..=16).map(|k| frequency + reach * f64::from(k) / 16.0);
+    let rated = fine.map(|f| (f, resultant(instants, f)));
+    rated.max_by(|a, b| a.1.total_cmp(&b.1)).expect("there are 33 of them")
+}
+
 /// Length of the mean of the unit vectors at the instants' phases: 1 where all are a whole number of periods apart.
 fn resultant(instants: &[f64], frequency: f64) -> f64 {
     let (sin, cos) = direction(instants, frequency);
@@ -92,23 +131,18 @@ fn best_frequency(instants: &[f64], shortest: f64) -> Option<f64> {
     // A period must fit several times.
     let (slowest, fastest) = (4.0 / span, 1.0 / shortest);
     let trials = ((fastest - slowest) / step).max(0.0) as usize;
-    let peak_near = |frequency: f64, reach: f64| {
-        let fine = (-16..=16).map(|k| frequency + reach * f64::from(k) / 16.0);
-        let rated = fine.map(|f| (f, resultant(instants, f)));
-        rated.max_by(|a, b| a.1.total_cmp(&b.1)).expect("there are 33 of them")
-    };
     let coarse = (0..=trials).map(|k| slowest + k as f64 * step);
     let (best, _) = coarse
         .map(|f| (f, resultant(instants, f)))
         .max_by(|a, b| a.1.total_cmp(&b.1))
         .filter(|_| trials > 0)?;
-    let (best, length) = peak_near(best, step);
+    let (best, length) = peak_near(instants, best, step);
     // Rayleigh's test: chance gives a resultant above R with probability exp(-n R²) at one frequency.
     if instants.len() as f64 * length * length < (trials as f64 / FALSE_ALARMS).ln() {
         return None;
     }
     let most_times = (best / slowest).min(20.0) as u32;
-    let longer = (2..=most_times).rev().map(|times| peak_near(best / f64::from(times), step));
+    let longer = (2..=most_times).rev().map(|times| peak_near(instants, best / f64::from(times), step));
     longer.into_iter().find(|(_, l)| *l >= AS_GOOD * length).map(|(f, _)| f).or(Some(best))
 }
 
@@ -141,15 +175,17 @@ impl Grid {
             high: seconds(line.period + half),
         };
         let updates = kept.iter().map(|&(at, value)| (line.nearest(at), value)).collect();
-        Self { period, first: line.first, scatter: seconds(line.scatter), updates }
+        Self { period, first: line.first, scatter: seconds(line.scatter), updates, seen: kept }
     }
 
     /// What a counter's updates say of power: the mean from each to the next, where no update is missing between.
-    pub fn powers(&self) -> Vec<(f64, f64)> {
-        let period = self.period.value.value();
-        let next = |pair: &&[(f64, f64)]| self.cycle(pair[1].0) - self.cycle(pair[0].0) < 1.5;
-        let power = |pair: &[(f64, f64)]| (pair[1].0, (pair[1].1 - pair[0].1) / period);
-        self.updates.windows(2).filter(next).map(power).collect()
+    /// Updates are those of this grid, on it or as they were seen.
+    pub fn powers(&self, updates: &[(f64, f64)]) -> Vec<(f64, f64)> {
+        let next = |pair: &&[(f64, f64)]| {
+            pair[1].0 > pair[0].0 && self.cycle(pair[1].0) - self.cycle(pair[0].0) < 1.5
+        };
+        let power = |pair: &[(f64, f64)]| (pair[1].0, (pair[1].1 - pair[0].1) / (pair[1].0 - pair[0].0));
+        updates.windows(2).filter(next).map(power).collect()
     }
 
     /// The cycle number of the grid's instant next to a time.

@@ -2,7 +2,10 @@
 
 use crate::units::{Joules, Seconds};
 
-use super::series::Series;
+use super::series::{Series, quantile, sorted};
+
+/// Nine of ten intervals between loads that differ by no more than this part of one make a period.
+const ALIKE: f64 = 0.2;
 
 /// Times of loads as (start, end) in seconds, in order and apart from each other.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -24,6 +27,14 @@ impl Marks {
     /// From the first start to the last end; none without loads.
     pub fn span(&self) -> Option<(f64, f64)> {
         Some((self.0.first()?.0, self.0.last()?.1))
+    }
+
+    /// The time from one load's start to the next one's, where that is always about the same.
+    pub fn regular_period(&self) -> Option<Seconds> {
+        let intervals = sorted(self.0.windows(2).map(|pair| pair[1].0 - pair[0].0));
+        let usual = quantile(&intervals, 0.5)?;
+        let most = quantile(&intervals, 0.95)? - quantile(&intervals, 0.05)?;
+        (intervals.len() > 2 && most < ALIKE * usual).then(|| Seconds::new(usual))
     }
 
     /// Time in loads.
@@ -135,6 +146,14 @@ mod tests {
         let load = Load::metered(&meter, Some(2.0));
         assert_relative_eq!(load.energy(-1.0, 2.0).value(), 150.0, max_relative = 1e-9);
         assert!(load.covers(-100.0, 3.0) && !load.covers(0.0, 3.1));
+    }
+
+    #[test]
+    fn loads_have_a_period_where_they_are_alike_and_none_where_they_are_not() {
+        let square = Marks::new((0..9).map(|k| (0.1 * f64::from(k), 0.1 * f64::from(k) + 0.05)).collect());
+        assert_relative_eq!(square.regular_period().unwrap().value(), 0.1, max_relative = 1e-9);
+        let growing = Marks::new((1..9).map(|k| (f64::from(k * k), f64::from(k * k) + 0.5)).collect());
+        assert_eq!(growing.regular_period(), None);
     }
 
     #[test]

@@ -78,6 +78,20 @@ impl<'a> Search<'a> {
         *best.expect("axes have a window and a delay")
     }
 
+    /// Least and longest window of the fits that explain the readings as well as the best one.
+    pub(super) fn equal_windows(&self) -> (f64, f64) {
+        let most = self.best().rmse * AS_GOOD;
+        let windows = self.fits.iter().filter(|fit| fit.rmse <= most).map(|fit| fit.window);
+        windows.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), window| {
+            (low.min(window), high.max(window))
+        })
+    }
+
+    /// Whether a reading without any load explains itself as well.
+    pub(super) fn is_flat(&self) -> bool {
+        line(self.updates.iter().map(|update| (0.0, update.1))).rmse <= self.best().rmse * AS_GOOD
+    }
+
     /// The ranges of fits that explain the readings as well as the best: the middle 95 % of a bootstrap of its residuals
     /// in blocks (Davison and Hinkley 1997, 8.2.3), widened to those with hardly more misfit.
     ///

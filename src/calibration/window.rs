@@ -28,6 +28,8 @@ const WIDEST_WINDOW: f64 = 0.6;
 const WIDEST_GAIN: f64 = 0.3;
 /// Windows side by side that a gain needs: those that overlap tell the same.
 const FEWEST_WINDOWS: f64 = 20.0;
+/// How the reason ends where several explain the same.
+const ALIKE: &str = "explain the readings equally well";
 /// Seed of the bootstrap: the same readings give the same ranges.
 const SEED: u64 = 1;
 
@@ -94,11 +96,24 @@ pub fn fit_window(
         );
         best = search.best();
     }
+    // Then nothing can be known of it, and that is not worth a bootstrap.
+    if search.is_flat() {
+        return Err(Unknown("the reading hardly follows the load, and its noise hides how".to_string()));
+    }
+    let (low, high) = search.equal_windows();
+    if kind == LoadKind::Marked && (high - low) / best.window > WIDEST_WINDOW {
+        return Err(Unknown(format!("windows from {low:.4} s to {high:.4} s {ALIKE}")));
+    }
     let ranges = search.ranges(SEED);
     let at_edge = search.at_edge(ranges.window.0) || search.at_edge(ranges.window.1);
     let refined = refine(&covered, load, &best, step);
     let span = covered[covered.len() - 1].0 - covered[0].0;
     Ok(WindowFit::new(&refined, &ranges, kind, Bounds { step, period, at_edge, span }, covered.len()))
+}
+
+/// A reason with the cause added where several windows or delays fit alike.
+pub(super) fn because(Unknown(text): Unknown, cause: &str) -> Unknown {
+    Unknown(if text.ends_with(ALIKE) { format!("{text}: {cause}") } else { text })
 }
 
 /// The updates for whose windows the load is known, whatever window and delay are tried.
@@ -131,6 +146,13 @@ struct Bounds {
 }
 
 impl WindowFit {
+    /// The same with the cause added where several windows or delays fit alike.
+    #[must_use]
+    pub fn because(self, cause: &str) -> Self {
+        let with_cause = |unknown| because(unknown, cause);
+        Self { window: self.window.map_err(with_cause), delay: self.delay.map_err(with_cause), ..self }
+    }
+
     fn new(best: &Fit, ranges: &Ranges, kind: LoadKind, bounds: Bounds, updates: usize) -> Self {
         let least_half = (LEAST_RANGE * best.window).max(bounds.step / 2.0);
         let (low, high) = around(best.window, ranges.window, least_half);
@@ -138,20 +160,17 @@ impl WindowFit {
         let window = if best.gain <= 0.0 {
             Err(Unknown("the reading does not follow the load".to_string()))
         } else if bounds.at_edge || wide {
-            Err(Unknown(format!(
-                "windows from {:.4} s to {:.4} s explain the readings equally well: the load's own period is close to \
-                 the window or to that of the sensor; use loads of other periods",
-                low, high
-            )))
+            let (low, high) = (low.max(0.0), high);
+            Err(Unknown(format!("windows from {low:.4} s to {high:.4} s {ALIKE}")))
         } else {
             Ok(estimate(best.window, low, high))
         };
         let (low, high) = around(best.delay, ranges.delay, bounds.step / 2.0);
         let delay = match &window {
             Err(unknown) => Err(unknown.clone()),
-            Ok(_) if high - low > bounds.period.max(best.window) / 2.0 => Err(Unknown(format!(
-                "delays from {low:.4} s to {high:.4} s explain the readings equally well"
-            ))),
+            Ok(_) if high - low > bounds.period.max(best.window) / 2.0 => {
+                Err(Unknown(format!("delays from {low:.4} s to {high:.4} s {ALIKE}")))
+            }
             Ok(_) => Ok(estimate(best.delay, low, high)),
         };
         let (gain, offset) = match kind {

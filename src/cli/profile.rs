@@ -18,6 +18,7 @@ use crate::run::RecordError;
 use crate::sim::{DeviceParameters, PRESETS};
 use crate::units::Seconds;
 
+use super::calibrate::CalibrationDirectory;
 use super::cuda::CudaPath;
 use super::exit::{Exit, WrongInput};
 use super::progress::Progress;
@@ -111,6 +112,8 @@ pub(super) struct ProfileArguments {
     nvml: NvmlLibrary,
     #[command(flatten)]
     cuda: CudaPath,
+    #[command(flatten)]
+    calibrations: CalibrationDirectory,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -267,6 +270,7 @@ fn options(arguments: &ProfileArguments) -> anyhow::Result<ProfileOptions> {
         seed: arguments.seed,
         out: arguments.out.clone(),
         force: arguments.force,
+        calibrations: arguments.calibrations.directory(),
     })
 }
 
@@ -324,7 +328,7 @@ fn cuda(
 }
 
 /// Counts Ctrl-C and termination requests: the first ends the run in order, the second at once.
-fn count_interrupts() -> anyhow::Result<Arc<AtomicUsize>> {
+pub(super) fn count_interrupts() -> anyhow::Result<Arc<AtomicUsize>> {
     let count = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&count);
     ctrlc::set_handler(move || {

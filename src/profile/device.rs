@@ -56,6 +56,15 @@ impl DeviceChoice {
         }
     }
 
+    /// What a user says after `--device`.
+    pub(super) fn argument(&self) -> String {
+        match self {
+            Self::Cpu { .. } => "cpu".to_string(),
+            Self::Cuda { ordinal, .. } => format!("cuda:{ordinal}"),
+            Self::Sim { name, .. } => format!("sim:{name}"),
+        }
+    }
+
     /// The simulated device, if it is one.
     pub(super) fn simulated(&self) -> Option<&DeviceParameters> {
         match self {

@@ -20,6 +20,7 @@ use crate::units::Seconds;
 
 use super::contexts::Contexts;
 use super::device::{Device, DeviceChoice};
+use super::known_sensors::known_sensors;
 use super::output::{self, OutputError, TRACE_FILE};
 use super::planner::{Planned, Planner};
 use super::records::{Computed, layer_records, network_record};
@@ -76,6 +77,8 @@ pub struct ProfileOptions {
     pub out: Option<PathBuf>,
     /// Replaces a finished run.
     pub force: bool,
+    /// Where calibrations are kept; none for meters of which nothing is known.
+    pub calibrations: Option<PathBuf>,
 }
 
 impl ProfileOptions {
@@ -272,7 +275,9 @@ impl Prepared {
         let from = last.map_or(Instant::default(), |span| span.end + Seconds::new(1.0));
         let device = Device::open(options, from, unfinished.as_deref().map(algorithms).unwrap_or_default())?;
         say(&format!("{}: {} layers, looking for meters", network.name, network.layers.len()));
-        let chosen = choose(device.meters(options), &options.meter, &device.part())?;
+        let meters = device.meters(options);
+        let meters = known_sensors(options, &device.info(), meters, say);
+        let chosen = choose(meters, &options.meter, &device.part())?;
         say(&meter_text(&chosen));
         let tensors = if device.backend.computes() {
             say("preparing weights and buffers");

@@ -8,14 +8,17 @@ mod clock;
 mod contexts;
 mod device;
 mod job;
+mod known_sensors;
 mod null;
 mod output;
 mod planner;
 mod records;
+mod self_test;
 
 pub use calibrate::{CalibrationError, CalibrationOptions, calibrate};
 pub use device::DeviceChoice;
 pub use job::{Hooks, Measured, Outcome, ProfileError, ProfileOptions, QUICK, Timing, measure, profile};
+pub use known_sensors::keep_calibration;
 pub use null::{NullOptions, NullRun, null_run};
 pub use output::{
     OutputError, RUN_FILE, TRACE_FILE, TRUTH_FILE, disagreement, load_run, may_render, write_report,

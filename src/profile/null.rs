@@ -71,6 +71,7 @@ pub fn null_run(options: &NullOptions, stop: &dyn Fn() -> bool) -> Result<NullRu
         seed: options.seed,
         out: None,
         force: false,
+        calibrations: None,
     };
     let subject = Subject { network: &network, plan: &plan, info: &info, executor: &Nothing };
     let header = header(&profile, &subject, &chosen, environment, clock.origin_unix());

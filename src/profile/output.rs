@@ -254,7 +254,7 @@ pub(super) fn temporary_directory() -> Result<tempfile::TempDir, OutputError> {
 }
 
 /// Writes a file under another name and renames it, so that no reader ever sees a part of it.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
     let io = |what| move |source| OutputError::Io { path: path.to_path_buf(), what, source };
     let dir = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()

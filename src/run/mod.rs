@@ -13,7 +13,7 @@ mod schedule;
 mod window;
 
 pub use environment::{Probe, Surroundings, SystemProbe, merge_environments};
-pub use loads::{LoadError, Loads, MeterReading, Watched};
+pub use loads::{LoadError, Loads, MeterReading, SquareWave, Watched};
 pub use quiet::{Finding, Process, Quietness};
 pub use record::{RecordError, Recording, Session, record};
 pub use schedule::{Controller, Mixing, Request, Schedule};

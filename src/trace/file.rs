@@ -287,6 +287,8 @@ fn add_line(trace: &mut Trace, line: Line) -> Result<(), String> {
             }
             check_span(trace, &span)?;
             check_samples(trace, &samples)?;
+            check_edges(trace, &span, &samples)?;
+            trace.warnings.extend(gap(trace, &span, &samples));
             trace.spans.push(span);
             if let Some(reads) = reads {
                 trace.sampling.add(&span, reads);
@@ -367,7 +369,7 @@ fn check_contexts(header: &Header) -> Result<(), String> {
 /// Readings stand in order of time, and are energies that a meter can have read.
 fn check_samples(trace: &Trace, samples: &[(usize, Instant, Joules)]) -> Result<(), String> {
     let mut before = trace.samples.latest().unwrap_or_default();
-    for &(_, at, energy) in samples {
+    for (index, &(meter, at, energy)) in samples.iter().enumerate() {
         if at < before {
             let (at, before) = (at.nanos(), before.nanos());
             return Err(format!(
@@ -375,9 +377,83 @@ fn check_samples(trace: &Trace, samples: &[(usize, Instant, Joules)]) -> Result<
             ));
         }
         limited("energy of a sample, without its sign", energy.value().abs(), MOST_ENERGY)?;
+        let same_time = samples[..index].iter().rev().take_while(|other| other.1 == at);
+        if let Some(other) = same_time.into_iter().find(|other| other.0 == meter && other.2 != energy) {
+            return Err(format!(
+                "sample: expected one energy of {} at {} ns, found {} J and {} J; the trace is damaged",
+                trace.header.meters[meter].id,
+                at.nanos(),
+                other.2.value(),
+                energy.value()
+            ));
+        }
         before = at;
     }
     Ok(())
+}
+
+/// The primary meter was read at both edges of a window: without that it has no energy. Other meters may have failed.
+fn check_edges(trace: &Trace, span: &Span, samples: &[(usize, Instant, Joules)]) -> Result<(), String> {
+    let primary = trace.header.primary_meter;
+    let earlier = |at: Instant| {
+        let from = trace.samples.position(trace.samples.len(), at);
+        let there = (from..).map_while(|place| trace.samples.get(place));
+        there.take_while(|sample| sample.at == at).any(|sample| sample.meter == primary)
+    };
+    for (at, edge) in [(span.start, "start"), (span.end, "end")] {
+        let here = samples.iter().any(|&(meter, when, _)| meter == primary && when == at);
+        if !here && !earlier(at) {
+            return Err(format!(
+                "the window of {}: expected a reading of {} at its {edge}, {} ns, found none; the trace is damaged",
+                window_text(span),
+                trace.header.meters[primary].id,
+                at.nanos()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A window for people.
+fn window_text(span: &Span) -> String {
+    let what = match span.kind {
+        SpanKind::WarmUp => "the warm-up".to_string(),
+        SpanKind::Idle | SpanKind::ActiveIdle => "rest".to_string(),
+        SpanKind::Replay(signature) => format!("replays of signature {signature}"),
+        SpanKind::Excerpt(excerpt) => format!("steps of excerpt {excerpt}"),
+        SpanKind::Filler(step) => format!("step {step} as a filler"),
+        SpanKind::Pass | SpanKind::Watched | SpanKind::Unwatched => "whole passes".to_string(),
+    };
+    let [start, end] = [span.start, span.end].map(|at| at.since_origin().value());
+    format!("{what} in round {}, {start:.3} s to {end:.3} s", span.round)
+}
+
+/// Two readings of the primary meter in one window that are this many times as far apart as usual there, and this long,
+/// are a gap: the program was stopped, or the clock was set.
+const GAP: f64 = 20.0;
+const SHORTEST_GAP: f64 = 5.0;
+
+/// That nobody looked for a while in the middle of a window.
+fn gap(trace: &Trace, span: &Span, samples: &[(usize, Instant, Joules)]) -> Option<Warning> {
+    let primary = trace.header.primary_meter;
+    let times: Vec<Instant> = samples.iter().filter(|s| s.0 == primary).map(|s| s.1).collect();
+    let mut gaps: Vec<f64> = times.windows(2).map(|pair| (pair[1] - pair[0]).value()).collect();
+    gaps.sort_by(f64::total_cmp);
+    let (usual, longest) = (*gaps.get(gaps.len() / 2)?, *gaps.last()?);
+    // A device that keeps its caller waiting is read between two executions only.
+    let execution = if span.executions > 0.0 { span.length().value() / span.executions } else { 0.0 };
+    let least = SHORTEST_GAP.max(GAP * usual).max(2.0 * execution);
+    (gaps.len() > 2 && longest > least).then(|| {
+        Warning::new(
+            "gap",
+            format!(
+                "nobody read {} for {longest:.1} s in the window of {}, where {usual:.2} s are usual: the program was \
+                 stopped or the clock was set, so do not believe this window; profile again",
+                trace.header.meters[primary].id,
+                window_text(span)
+            ),
+        )
+    })
 }
 
 /// A number that a recording can hold.

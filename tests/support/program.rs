@@ -9,6 +9,8 @@ use assert_cmd::Command;
 /// The program, with nothing of the caller's surroundings that changes what it prints.
 pub(crate) fn layerjoule() -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("layerjoule"));
+    // Nothing is known of any device but what a test says.
+    command.env("XDG_CACHE_HOME", std::env::temp_dir().join("layerjoule-tests-keep-nothing"));
     command.env_remove("RUST_BACKTRACE").timeout(std::time::Duration::from_secs(240));
     command
 }

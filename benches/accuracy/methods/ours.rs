@@ -31,6 +31,7 @@ pub(crate) fn measure(subject: &Subject, seed: u64) -> Result<Answer, String> {
         seed,
         out: None,
         force: false,
+        calibrations: None,
     };
     let measured = profile::measure(&options, &|| false).map_err(|error| error.to_string())?;
     if let Some(error) = measured.recording.error {
