@@ -98,7 +98,7 @@ pub fn fit_window(
     }
     // Then nothing can be known of it, and that is not worth a bootstrap.
     if search.is_flat() {
-        return Err(Unknown("the reading hardly follows the load, and its noise hides how".to_string()));
+        return Err(Unknown(format!("windows of any length, and no load at all, {ALIKE}")));
     }
     let (low, high) = search.equal_windows();
     if kind == LoadKind::Marked && (high - low) / best.window > WIDEST_WINDOW {
@@ -276,8 +276,10 @@ mod tests {
             Marks::new((0..200).map(|k| (1.0 + 0.1 * f64::from(k), 1.05 + 0.1 * f64::from(k))).collect());
         let updates: Vec<(f64, f64)> =
             shown(&marks, 0.1, 0.1, 0.0, 1.0).into_iter().filter(|(at, _)| *at > 2.0).collect();
-        let fit = fit_window(&updates, &Load::marked(&marks), LoadKind::Marked, Seconds::new(0.1)).unwrap();
-        assert!(fit.window.is_err(), "{fit:?}");
+        let fit = fit_window(&updates, &Load::marked(&marks), LoadKind::Marked, Seconds::new(0.1));
+        let unknown = fit.and_then(|fit| fit.window).unwrap_err();
+        assert!(unknown.0.ends_with(ALIKE), "{unknown}");
+        assert!(because(unknown, "why").0.ends_with("equally well: why"));
     }
 
     #[test]
