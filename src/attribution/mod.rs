@@ -77,7 +77,9 @@ pub fn attribute(trace: &Trace, meter: usize) -> Attribution {
         .chain(windows.spans_of(SpanKind::Pass))
         .map(|(span, reading)| (reading, span.state.celsius))
         .collect();
-    let reference = Reference::of(trace, &idle, &busy);
+    // Rounds of fixed number are short, and hardly tell where the temperature leads: they are taken as they are.
+    let planned = !trace.header.contexts.is_empty();
+    let reference = if planned { Reference::of(trace, &idle, &busy) } else { Reference::default() };
     let means: Vec<Reading> = idle.into_iter().map(|(reading, _)| reading).collect();
     let active_idle_power = reference.active_idle.or_else(|| mean_power(&means));
     let steady = Steady::new(&windows, reference, active_idle_power);

@@ -41,7 +41,7 @@ const PAUSE: f64 = 20.0;
 const CONSTANTS: (f64, f64, usize) = (4.0, 240.0, 80);
 
 /// The steady state, as far as the device shows it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Reference {
     /// Temperature in degrees Celsius, where the network leads it.
     pub celsius: Option<Uncertain>,
