@@ -25,6 +25,7 @@ mod pathological;
 mod perf;
 mod pictures;
 mod pipeline;
+mod planned;
 mod powercap;
 mod queue;
 mod sampling;

@@ -102,3 +102,60 @@ impl Counting {
 fn is_larger(ratio: f64, dof: f64, of_all: f64) -> bool {
     FisherSnedecor::new(dof, of_all).is_ok_and(|f| ratio > f.inverse_cdf(1.0 - LARGER))
 }
+
+#[cfg(test)]
+mod tests {
+    use approx::assert_relative_eq;
+
+    use super::*;
+    use crate::attribution::{Reading, work_energy};
+
+    fn work(joules: &[f64]) -> SignatureEnergy {
+        let window = |(round, &energy): (usize, &f64)| Reading {
+            kind: SpanKind::Replay(0),
+            round,
+            energy,
+            time: 1.0,
+            executions: 1.0,
+            edge: 0.0,
+        };
+        let windows: Vec<Reading> = joules.iter().enumerate().map(window).collect();
+        work_energy(&windows, None)
+    }
+
+    #[test]
+    fn windows_of_all_kinds_tell_the_scatter_of_one() {
+        // Seven kinds of two windows each, one per cent to either side: a variance of 2e-4 with seven degrees of freedom.
+        let pairs: Vec<SignatureEnergy> =
+            (1..=7).map(|i| work(&[0.99 * f64::from(i), 1.01 * f64::from(i)])).collect();
+        let single = work(&[50.0]);
+        let all = pairs.iter().chain([&single]).enumerate();
+        let counting = Counting::of(all.map(|(i, work)| (SpanKind::Replay(i), work, false)));
+        // So of a kind with one window: 2e-4 x 50^2 J^2.
+        let (variance, dof) = counting.with_dof(SpanKind::Replay(7));
+        assert_relative_eq!(variance, 0.5, max_relative = 1e-9);
+        assert_relative_eq!(dof, 7.0);
+        // t(0.975, 7) as printed in the NIST/SEMATECH e-Handbook, 1.3.6.7.2.
+        assert_relative_eq!(counting.quantile(), 2.365, epsilon = 6e-4);
+    }
+
+    #[test]
+    fn a_kind_that_scatters_more_than_chance_keeps_its_own() {
+        let pairs: Vec<SignatureEnergy> = (1..=12).map(|_| work(&[0.999, 1.001])).collect();
+        let wild = work(&[0.8, 1.2, 1.0]);
+        let all = pairs.iter().chain([&wild]).enumerate();
+        let counting = Counting::of(all.map(|(i, work)| (SpanKind::Replay(i), work, false)));
+        let (variance, dof) = counting.with_dof(SpanKind::Replay(12));
+        assert_relative_eq!(variance, 0.04, max_relative = 1e-9);
+        assert_relative_eq!(dof, 2.0);
+    }
+
+    #[test]
+    fn a_single_window_among_few_has_no_known_scatter() {
+        let (pair, single) = (work(&[1.0, 1.1]), work(&[2.0]));
+        let all = [(SpanKind::Replay(0), &pair, false), (SpanKind::Replay(1), &single, false)];
+        let counting = Counting::of(all.into_iter());
+        assert!(counting.variance(SpanKind::Replay(1)).is_infinite());
+        assert_relative_eq!(counting.variance(SpanKind::Replay(0)), 0.005, max_relative = 1e-9);
+    }
+}

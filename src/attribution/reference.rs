@@ -38,7 +38,7 @@ const READING: f64 = 0.29;
 /// A pause in a recording after which the device is no longer warm, in seconds.
 const PAUSE: f64 = 20.0;
 /// Time constants that are tried, in seconds: from the shortest to the longest of a cooler, geometrically.
-const CONSTANTS: (f64, f64, usize) = (4.0, 240.0, 80);
+const CONSTANTS: (f64, f64, usize) = (4.0, 240.0, 400);
 
 /// The steady state, as far as the device shows it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -152,6 +152,11 @@ pub fn steady_temperature(trace: &Trace) -> Option<Uncertain> {
     let begin = spans.first()?.start;
     let seen: Vec<(f64, f64)> =
         spans.iter().filter_map(|span| Some(((span.end - begin).value(), span.state.celsius?))).collect();
+    leads_to(&seen)
+}
+
+/// Where temperatures at times lead, in seconds and degrees Celsius.
+fn leads_to(seen: &[(f64, f64)]) -> Option<Uncertain> {
     let (low, high) =
         seen.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(_, c)| (l.min(c), h.max(c)));
     if seen.len() < 6 || high - low < LEAST_RISE {
@@ -159,14 +164,14 @@ pub fn steady_temperature(trace: &Trace) -> Option<Uncertain> {
     }
     let (shortest, longest, steps) = CONSTANTS;
     let constants = (0..=steps).map(|i| shortest * (longest / shortest).powf(i as f64 / steps as f64));
-    let fits: Vec<(f64, f64)> = constants.filter_map(|constant| settle(&seen, constant)).collect();
+    let fits: Vec<(f64, f64)> = constants.filter_map(|constant| settle(seen, constant)).collect();
     let &(end, least) = fits.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
     // All that fit about as well: by chi-square of one degree of freedom, with the noise of whole degrees at least.
-    let noise = (least / (seen.len() - 3) as f64).max(resolution(&seen).powi(2));
+    let noise = (least / (seen.len() - 3) as f64).max(resolution(seen).powi(2));
     let among = fits.iter().filter(|(_, squares)| *squares <= least + noise).map(|(end, _)| *end);
     let (from, to) = among.fold((end, end), |(from, to), end| (from.min(end), to.max(end)));
     // Between the ends lie two standard uncertainties.
-    Some(Uncertain::known(end, ((to - from) / 2.0).max(resolution(&seen) / 2.0)))
+    Some(Uncertain::known(end, ((to - from) / 2.0).max(resolution(seen) / 2.0)))
 }
 
 /// Standard uncertainty of the readings of a sensor: of whole degrees, or of what it shows.
@@ -303,5 +308,112 @@ impl Sensitivity {
             time: reading.time * (-self.time * correction.clock).exp(),
             ..reading
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use approx::assert_relative_eq;
+
+    use super::*;
+
+    fn window(energy: f64, time: f64) -> Reading {
+        Reading { kind: SpanKind::Pass, round: 0, energy, time, executions: 1.0, edge: 0.0 }
+    }
+
+    /// A warm-up from 36 to 66 degrees with a time constant of 25 s, seen every 2.5 s.
+    fn warm_up(seconds: f64) -> Vec<(f64, f64)> {
+        let times = (1..).map(|i| 2.5 * f64::from(i)).take_while(|t| *t <= seconds);
+        times.map(|t| (t, 66.0 - 30.0 * (-t / 25.0).exp())).collect()
+    }
+
+    #[test]
+    fn a_warm_up_leads_to_its_end_long_before_it_is_there() {
+        // After 60 s it is at 63.3 degrees.
+        let end = leads_to(&warm_up(60.0)).unwrap();
+        assert!((end.value - 66.0).abs() < 0.3 && end.std_error < 0.5, "{end:?}");
+        // Of whole degrees the end is told less well, and the uncertainty says so.
+        let whole: Vec<(f64, f64)> = warm_up(60.0).iter().map(|&(t, c)| (t, c.round())).collect();
+        let rough = leads_to(&whole).unwrap();
+        assert!(rough.std_error > end.std_error, "{rough:?} {end:?}");
+        assert!((rough.value - 66.0).abs() < 2.0 * rough.std_error, "{rough:?}");
+        // From its first seconds nothing is claimed to be known well, and from no rise nothing at all.
+        let early = leads_to(&warm_up(15.0)).unwrap();
+        assert!(
+            (early.value - 66.0).abs() < 2.0 * early.std_error.max(1.0) && early.std_error > end.std_error,
+            "{early:?}"
+        );
+        assert!(leads_to(&[(1.0, 60.0); 20]).is_none());
+    }
+
+    #[test]
+    fn a_kelvin_costs_what_active_idle_rises_by() {
+        // 100 W at 40 degrees and 1.5 W for each more, in windows of 2 s.
+        let idle: Vec<(Reading, Option<f64>)> = [40.0, 62.0, 65.0, 66.0]
+            .map(|c| (window(2.0 * (100.0 + 1.5 * (c - 40.0)), 2.0), Some(c)))
+            .to_vec();
+        let line = line(&idle).unwrap();
+        assert_relative_eq!(line.slope.value, 1.5, max_relative = 1e-9);
+        assert_relative_eq!(line.at(Uncertain::exact(70.0)).value, 145.0, max_relative = 1e-9);
+        // A degree of uncertainty is worth 1.5 W.
+        assert_relative_eq!(line.at(Uncertain::known(70.0, 1.0)).std_error, 1.5, max_relative = 1e-6);
+        assert!(super::line(&idle[1..]).is_some() && super::line(&idle[2..]).is_none());
+    }
+
+    #[test]
+    fn work_tells_how_it_goes_with_the_clock_and_is_brought_to_that_of_the_network() {
+        // Energy goes with the clock to the power of 0.9, time to that of -1; the network is at 1000 MHz.
+        let at = |megahertz: f64| {
+            let clock = (1000.0 / megahertz).ln();
+            let reading = window(2.0 * (megahertz / 1000.0).powf(0.9), 1000.0 / megahertz);
+            (reading, Correction { kelvin: 0.0, clock })
+        };
+        let windows: Vec<(Reading, Correction)> = [940.0, 970.0, 1000.0, 1030.0].map(at).to_vec();
+        let sensitivity = Sensitivity::of(&windows);
+        let (reading, correction) = at(950.0);
+        let there = sensitivity.at_clock(reading, correction);
+        assert_relative_eq!(there.energy, 2.0, max_relative = 2e-3);
+        assert_relative_eq!(there.time, 1.0, max_relative = 2e-3);
+        // Two windows tell nothing: the exponent of all kernels, and its uncertainty.
+        let (none, far) =
+            (Sensitivity::of(&windows[..2]), Sensitivity::of(&[at(700.0), at(800.0), at(900.0)]));
+        assert_eq!((none, far), (Sensitivity::PRIOR, Sensitivity::PRIOR));
+        assert!(sensitivity.energy_error < none.energy_error);
+    }
+
+    #[test]
+    fn a_window_is_taken_to_the_temperature_of_the_network_and_its_rests_are_taken_off() {
+        let reference = Reference {
+            celsius: Some(Uncertain::known(66.0, 0.5)),
+            watts_per_kelvin: Some(Uncertain::known(1.5, 0.1)),
+            active_idle: Some(Uncertain::exact(120.0)),
+            ..Reference::default()
+        };
+        let state = crate::trace::WindowState {
+            celsius: Some(60.0),
+            rest_s: crate::units::Seconds::new(0.25),
+            ..Default::default()
+        };
+        let instant = crate::clock::Instant::from_nanos;
+        let span = Span {
+            kind: SpanKind::Pass,
+            round: 0,
+            start: instant(0),
+            end: instant(1_000_000_000),
+            executions: 1.0,
+            edge_s: crate::units::Seconds::ZERO,
+            state,
+        };
+        // 400 J in a second, a quarter of which it rested at 120 - 6 x 1.5 W; the work is 6 K too cool for 0.75 s.
+        let (reading, correction) = reference.warmed(&span, window(400.0, 1.0), 120.0);
+        assert_relative_eq!(reading.energy, 400.0 - 0.25 * 111.0 + 0.75 * 9.0, max_relative = 1e-9);
+        assert_relative_eq!(reading.time, 0.75);
+        assert_relative_eq!(correction.kelvin, 6.0);
+        // (0.1 W/K x 6 K)^2 + (1.5 W/K x 0.5 K)^2, for two seconds.
+        assert_relative_eq!(
+            reference.temperature_error(2.0, 6.0),
+            2.0 * 0.6_f64.hypot(0.75),
+            max_relative = 1e-9
+        );
     }
 }

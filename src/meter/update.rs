@@ -204,7 +204,8 @@ mod tests {
         fn read(&mut self, now: Instant) -> Result<Joules, ReadError> {
             let passed = self.last.replace(now).map_or(Seconds::ZERO, |last| now - last);
             self.lost += if passed < Seconds::new(0.05) { passed } else { Seconds::ZERO };
-            Ok(Joules::new(100.0 * (now.since_origin() - self.lost).value()))
+            // Counts of a millijoule, so that sums of lost times leave nothing behind.
+            Ok(Joules::new((1e5 * (now.since_origin() - self.lost).value()).round() * 1e-3))
         }
     }
 

@@ -357,11 +357,11 @@ mod tests {
             |found: &Found| -> Vec<String> { bounds.judge(found).map(|f| f.text().to_string()).collect() };
         // 1 ms at 1399 and 1401 W, at 65 and 63 W; the dynamic part is not in question.
         assert!(texts(&found(1.399, 0.1)).is_empty());
-        assert_eq!(texts(&found(1.401, 0.1)), ["draws 1.40 kW, more than twice the device's limit of 700 W"]);
+        assert_eq!(texts(&found(1.401, 0.1)), ["draws 1.4 kW, more than twice the device's limit of 700 W"]);
         assert!(texts(&found(0.065, 0.0)).is_empty());
         assert_eq!(
             texts(&found(0.063, 0.0)),
-            ["draws 63.0 W at work, less than the 80.0 W of the device at rest"]
+            ["draws 63 W at work, less than the 80 W of the device at rest"]
         );
     }
 

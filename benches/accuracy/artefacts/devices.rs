@@ -100,30 +100,6 @@ pub(super) fn artefacts() -> Vec<Artefact> {
             },
         },
         Artefact {
-            name: "launch gaps",
-            parameters: "10 µs after each kernel",
-            measured: "layers alone",
-            cure: "idle power × gap subtracted",
-            today: "in the balance, not in layers: issue 6",
-            expected: ["", ""],
-            errors: |ideal, seed| {
-                let mut device = ideal.clone();
-                device.speed.gap_s = 10e-6;
-                once(
-                    seed,
-                    &device,
-                    [
-                        |board, step| alone(board, step, SETTLE),
-                        |board, step| {
-                            let parameters = board.parameters();
-                            let gap = parameters.power.active_idle_w * parameters.speed.gap_s;
-                            Ok(alone(board, step, SETTLE)? - gap)
-                        },
-                    ],
-                )
-            },
-        },
-        Artefact {
             name: "waiting for the host",
             parameters: "20 µs after each synchronisation",
             measured: "layers alone, each execution waited for",
