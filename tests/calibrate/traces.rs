@@ -13,7 +13,14 @@ use crate::support::program::{copy_tree, layerjoule, lenet};
 fn recorded_run(dir: &Path) -> PathBuf {
     let out = dir.join("run");
     let mut command = layerjoule();
-    command.arg("profile").arg(lenet(dir)).args(["--device", "sim:h200", "--meter", "sim,sim-instant"]);
+    command.arg("profile").arg(lenet(dir)).args([
+        "--device",
+        "sim:h200",
+        "--meter",
+        "sim,sim-instant",
+        "--rounds",
+        "3",
+    ]);
     command.arg("--out").arg(&out).assert().success();
     out
 }

@@ -68,7 +68,7 @@ pub(super) fn artefacts() -> Vec<Artefact> {
             parameters: "5 % above the mean power of passes",
             measured: "layers alone",
             cure: "E(producer, layer) − E(producer)",
-            today: "no: issue 6",
+            today: "yes, by rests",
             expected: ["", ""],
             errors: |ideal, seed| {
                 let device = limited(ideal);
@@ -80,7 +80,7 @@ pub(super) fn artefacts() -> Vec<Artefact> {
             parameters: "50 MB",
             measured: "layers alone",
             cure: "buffers that no cache holds",
-            today: "no: issue 6",
+            today: "in excerpts of the network",
             expected: ["", ""],
             errors: |ideal, seed| {
                 let device = cached(ideal);
@@ -92,7 +92,7 @@ pub(super) fn artefacts() -> Vec<Artefact> {
             parameters: "50 MB",
             measured: "layers alone",
             cure: "E(producer, layer) − E(producer)",
-            today: "no: issue 6",
+            today: "in excerpts of the network",
             expected: ["", ""],
             errors: |ideal, seed| {
                 let device = cached(ideal);
