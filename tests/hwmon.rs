@@ -254,7 +254,10 @@ fn a_profile_by_a_power_sensor_has_its_power() {
         .arg("--out")
         .arg(&out)
         .assert()
-        .success();
+        // The same at rest and at work: the readings are right, and no layer's energy is believed.
+        .code(3);
+    let run = fs::read_to_string(out.join("run.json")).unwrap();
+    assert!(run.contains("\"frozen_sensor\"") && run.contains("stood still at 8.000 W"), "{run}");
     let trace = layerjoule::trace::read_trace(&out.join("trace.jsonl")).unwrap();
     assert_eq!(trace.header.meters[trace.header.primary_meter].id, "hwmon");
     assert!(trace.header.emulated);

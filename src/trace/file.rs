@@ -436,7 +436,9 @@ const SHORTEST_GAP: f64 = 5.0;
 /// That nobody looked for a while in the middle of a window.
 fn gap(trace: &Trace, span: &Span, samples: &[(usize, Instant, Joules)]) -> Option<Warning> {
     let primary = trace.header.primary_meter;
-    let times: Vec<Instant> = samples.iter().filter(|s| s.0 == primary).map(|s| s.1).collect();
+    let mut times: Vec<Instant> = samples.iter().filter(|s| s.0 == primary).map(|s| s.1).collect();
+    // The window's length is read through; what comes behind it until the closing edge, as long as executions last, is not.
+    times.pop();
     let mut gaps: Vec<f64> = times.windows(2).map(|pair| (pair[1] - pair[0]).value()).collect();
     gaps.sort_by(f64::total_cmp);
     let (usual, longest) = (*gaps.get(gaps.len() / 2)?, *gaps.last()?);

@@ -93,7 +93,8 @@ impl Gpu {
     /// Readings of the power sensor that the driver keeps, newer than `since`; none if it keeps none, as many newer
     /// boards do. They are the only ones with the time at which they were taken.
     pub fn power_samples(&self, since: Option<Seconds>) -> Option<Vec<PowerSample>> {
-        let since = since.map(|unix| (unix.value() * 1e6) as u64);
+        // To the nearest: a time that is cut off would bring its own sample back.
+        let since = since.map(|unix| (unix.value() * 1e6).round() as u64);
         let samples = self.device().samples(Sampling::Power, since).ok()?;
         let sample = |sample: nvml_wrapper::struct_wrappers::device::Sample| {
             let milliwatts = match sample.value {
