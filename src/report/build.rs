@@ -409,7 +409,7 @@ fn row_warnings(layers: &[LayerRow], closure: &ClosureRow) -> Vec<Warning> {
         warnings.push(Warning::new(
             "wide_interval",
             format!(
-                "{wide} of {} rows are known to no better than ±{:.0} %; stop other programs or give more --rounds",
+                "{wide} of {} rows are known to no better than ±{:.0} %; stop other programs, or ask for more with a smaller --target or more --rounds",
                 layers.len(),
                 WIDE * 100.0
             ),

@@ -113,11 +113,11 @@ pub fn record(
     let queues = executor.queues();
     let mut rig = Rig::new(executor, plan.steps.len(), clock, meters, period, stop);
     let mut error = None;
-    let total = controller.total();
     let mut done = 0;
     while let Some(request) = controller.next(&trace, clock.now()) {
         let what = describe(&trace, request);
-        progress(done, total, &what);
+        // What is planned may grow on the way.
+        progress(done, controller.total(), &what);
         let load = match request.kind {
             SpanKind::Idle | SpanKind::ActiveIdle => Load::Idle,
             // A pass of nothing takes no time, so a window of it waits: the null run.
@@ -185,7 +185,7 @@ pub fn record(
         }
         done += 1;
     }
-    progress(done, total, "");
+    progress(done, controller.total(), "");
     if error.is_none() && controller.out_of_time() {
         error = Some(RecordError::Budget);
     }

@@ -59,7 +59,13 @@ pub(super) fn lanes(trace: &Trace) -> Vec<Lane<'_>> {
     let mut spans: Vec<&Span> = trace.spans.iter().filter(shown).collect();
     spans.sort_by_key(|s| s.start);
     let mut lanes = vec![];
-    let beside = |span: &Span| matches!(span.kind, SpanKind::Idle | SpanKind::WarmUp);
+    // Whole passes and active idle of a planned run have numbers of their own, several in each round.
+    let planned = !trace.header.contexts.is_empty();
+    let beside = |span: &Span| match span.kind {
+        SpanKind::Idle | SpanKind::WarmUp => true,
+        SpanKind::Pass | SpanKind::ActiveIdle => planned,
+        _ => false,
+    };
     for round in spans.chunk_by(|a, b| a.round == b.round || beside(a) || beside(b)) {
         let number = round.iter().find(|s| !beside(s)).or(round.first()).map_or(0, |s| s.round);
         let parts = round.len().div_ceil(WINDOWS_PER_LANE);
