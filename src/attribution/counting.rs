@@ -67,7 +67,7 @@ impl Counting {
         counting
     }
 
-    /// Variance of one window of a kind of work, in joules squared for one execution; none where nothing is known.
+    /// Variance of one window of a kind of work, in joules squared for one execution; infinite where nothing is known.
     pub fn variance(&self, kind: SpanKind) -> f64 {
         self.with_dof(kind).0
     }
@@ -80,7 +80,7 @@ impl Counting {
 
     /// The variance of one window with its degrees of freedom; infinite where one window is all there is.
     pub(super) fn with_dof(&self, kind: SpanKind) -> (f64, f64) {
-        let Some(own) = self.own.get(&kind) else { return (0.0, f64::INFINITY) };
+        let Some(own) = self.own.get(&kind) else { return (f64::INFINITY, 1.0) };
         let (mut all, mut factor) = (self.all[usize::from(own.rests)], 1.0);
         if all.dof < FEWEST {
             let [steady, resting] = self.all;

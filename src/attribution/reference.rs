@@ -280,7 +280,8 @@ impl Sensitivity {
     ///
     /// Only windows near the network's clock count: over more of it energy does not go along a straight line.
     pub(super) fn of(windows: &[(Reading, Correction)]) -> Self {
-        let windows: Vec<&(Reading, Correction)> = windows.iter().filter(|w| w.1.clock.abs() < FAR).collect();
+        let tells = |w: &&(Reading, Correction)| w.1.clock.abs() < FAR && w.0.energy > 0.0;
+        let windows: Vec<&(Reading, Correction)> = windows.iter().filter(tells).collect();
         let n = windows.len() as f64;
         let clock = -windows.iter().map(|w| w.1.clock).sum::<f64>() / n;
         let sxx: f64 = windows.iter().map(|w| (-w.1.clock - clock).powi(2)).sum();

@@ -87,10 +87,7 @@ impl<'a> Steady<'a> {
         let kind = SpanKind::Replay(signature);
         let Some(context) = self.windows.trace.header.contexts.get(signature) else { return self.work(kind) };
         let Some(whole) = self.works.get(&kind) else { return self.work(kind) };
-        let base_kind = context.base.map(|base| match base {
-            Base::Replay(other) => SpanKind::Replay(other),
-            Base::Excerpt(excerpt) => SpanKind::Excerpt(excerpt),
-        });
+        let base_kind = context.base.map(Base::windows);
         let base = base_kind.and_then(|kind| self.works.get(&kind));
         let work = match (base_kind, base) {
             (Some(_), Some(base)) => whole.work.without(&base.work, self.active_idle),
@@ -161,8 +158,9 @@ impl<'a> Steady<'a> {
                 reading.time -= run.executions * filler.time;
                 unsure = run.executions * other.0.std_error / reading.executions;
             }
-            // Of what a window's filler leaves, nothing may be left by chance.
-            if reading.time > 0.0 && reading.energy > 0.0 && reading.executions > 0.0 {
+            // A window that has no time of its own holds no work. One whose energy is below zero by chance counts like any
+            // other: without it the mean would be too high.
+            if reading.time > 0.0 && reading.executions > 0.0 {
                 windows.push((reading, correction));
                 fillers.push(unsure);
             }

@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 
 use crate::run::Mixing;
-use crate::trace::{PrecisionTarget, Span, SpanKind, Trace};
+use crate::trace::{Base, PrecisionTarget, Span, SpanKind, Trace};
 
 /// Part of the clock that a window may be off: what is left is corrected for (crate::attribution).
 const TOLERATED: f64 = 0.01;
@@ -228,7 +228,7 @@ impl Clocks {
         let mut large: Vec<SpanKind> = Vec::new();
         let mut all: Vec<SpanKind> = Vec::new();
         for (signature, context) in trace.header.contexts.iter().enumerate() {
-            let kinds = [Some(SpanKind::Replay(signature)), context.base.map(super::planner::base_kind)];
+            let kinds = [Some(SpanKind::Replay(signature)), context.base.map(Base::windows)];
             let squares: Option<f64> =
                 kinds.iter().flatten().map(|kind| energy(*kind).map(|e| (e * SCATTER).powi(2))).sum();
             let [whole, base] = kinds.map(|kind| kind.map_or(Some(0.0), energy));

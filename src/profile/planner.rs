@@ -299,7 +299,7 @@ fn needed_rounds(trace: &Trace, target: &PrecisionTarget) -> HashMap<SpanKind, u
         let left =
             (wanted.powi(2) - shared.powi(2)).max((shared / 2.0).powi(2)).max((wanted / 4.0).powi(2)).sqrt();
         let base = trace.header.contexts.get(signature).and_then(|context| context.base);
-        let kinds = [Some(SpanKind::Replay(signature)), base.map(base_kind)];
+        let kinds = [Some(SpanKind::Replay(signature)), base.map(Base::windows)];
         let variance: f64 = kinds.iter().flatten().map(|kind| counting.variance(*kind)).sum();
         let rounds = (counting.quantile().powi(2) * variance / left.powi(2)).ceil() as usize;
         for kind in kinds.into_iter().flatten() {
@@ -308,12 +308,4 @@ fn needed_rounds(trace: &Trace, target: &PrecisionTarget) -> HashMap<SpanKind, u
         }
     }
     needed
-}
-
-/// The windows of a base.
-pub(super) fn base_kind(base: Base) -> SpanKind {
-    match base {
-        Base::Replay(signature) => SpanKind::Replay(signature),
-        Base::Excerpt(excerpt) => SpanKind::Excerpt(excerpt),
-    }
 }

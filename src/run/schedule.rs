@@ -116,7 +116,7 @@ impl Schedule {
     }
 }
 
-pub(super) fn least_time(kind: SpanKind, options: &RecordOptions) -> Seconds {
+fn least_time(kind: SpanKind, options: &RecordOptions) -> Seconds {
     match kind {
         SpanKind::WarmUp => options.warm_up_s,
         SpanKind::Replay(_) | SpanKind::Excerpt(_) | SpanKind::Filler(_) => {

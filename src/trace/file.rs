@@ -320,6 +320,7 @@ fn check_span(trace: &Trace, span: &Span) -> Result<(), String> {
     limited("executions", span.executions, MOST_EXECUTIONS)?;
     limited("edge_s", span.edge_s.value(), LONGEST_TIME)?;
     check_state(&span.state)?;
+    limited("rest_s", span.state.rest_s.value(), span.length().value())?;
     let within = |what: &str, found: usize, of: usize| {
         let text = || format!("{what}: expected below {of}, found {found}; the trace is damaged");
         if found < of { Ok(()) } else { Err(text()) }
@@ -338,7 +339,6 @@ fn check_state(state: &WindowState) -> Result<(), String> {
         ("megahertz", state.megahertz, 1e6),
         ("megahertz_sd", state.megahertz_sd, 1e6),
         ("executions of the filler", state.filler.map(|filler| filler.executions), MOST_EXECUTIONS),
-        ("rest_s", Some(state.rest_s.value()), LONGEST_TIME),
     ] {
         value.map_or(Ok(()), |value| limited(what, value, most))?;
     }

@@ -311,6 +311,16 @@ pub struct Context {
     pub error_bytes: f64,
 }
 
+impl Base {
+    /// What its windows are spent on.
+    pub fn windows(self) -> SpanKind {
+        match self {
+            Self::Replay(signature) => SpanKind::Replay(signature),
+            Self::Excerpt(excerpt) => SpanKind::Excerpt(excerpt),
+        }
+    }
+}
+
 /// The windows of an excerpt without its last step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
