@@ -17,11 +17,11 @@ use crate::trace::{Span, SpanKind, Trace};
 
 use super::integrate::Reading;
 
-/// How energy and time of work go with the logarithm of the clock, with standard uncertainty: arithmetic takes as much
-/// less time as the clock is higher, and energy goes with the square of the voltage, against which static power for a
-/// shorter time stands; memory has a clock of its own. Exponents of kernels lie between 0 and 1.
-const ENERGY_BY_CLOCK: (f64, f64) = (0.4, 0.3);
-const TIME_BY_CLOCK: f64 = 0.7;
+/// How time and dynamic energy of work go with the logarithm of the clock, with standard uncertainties. Arithmetic takes
+/// as much less time as the clock is higher, memory has a clock of its own: exponents of time lie between 0 and 1. Dynamic
+/// energy goes with the square of the voltage, which rises with the clock by less than in proportion.
+const TIME_BY_CLOCK: (f64, f64) = (0.7, 0.3);
+const DYNAMIC_BY_CLOCK: (f64, f64) = (0.9, 0.4);
 /// Fewest windows, and least spread of their clocks, from which a kind of work tells its own exponents.
 const FEWEST: usize = 3;
 const SPREAD: f64 = 0.01;
@@ -31,10 +31,16 @@ const FAR: f64 = 0.08;
 const LEAST_ERROR: f64 = 0.1;
 /// Scatter of a window's energy that an exponent is held against, in parts.
 const SCATTER: f64 = 0.004;
-/// Least rise of temperature, in kelvin, that tells where it leads, or what a kelvin costs.
+/// Least rise of temperature, in kelvin, that tells what a kelvin costs.
 const LEAST_RISE: f64 = 3.0;
+/// Least rise that tells where it leads: how well, the fit says.
+const LEAST_WAY: f64 = 1.0;
 /// Standard uncertainty of one reading of temperature, in kelvin: boards show whole degrees (GUM 4.3.7).
 const READING: f64 = 0.29;
+/// Part of the way that is left by which it may not be that of an exponential.
+const NO_EXPONENTIAL: f64 = 0.1;
+/// Fewest windows that tell at which clock a limit holds the network.
+const FEWEST_LIMITED: usize = 4;
 /// A pause in a recording after which the device is no longer warm, in seconds.
 const PAUSE: f64 = 20.0;
 /// Time constants that are tried, in seconds: from the shortest to the longest of a cooler, geometrically.
@@ -74,12 +80,12 @@ impl Reference {
         busy: &[(Reading, Option<f64>)],
     ) -> Self {
         let passes: Vec<&Span> = trace.spans.iter().filter(|span| span.kind == SpanKind::Pass).collect();
-        let celsius = steady_temperature(trace).or_else(|| {
+        let celsius = steady_temperature(trace).or_else(|| as_warm_as_it_got(trace)).or_else(|| {
             let seen: Vec<f64> = passes.iter().filter_map(|span| span.state.celsius).collect();
             Some(Uncertain::mean_of(&seen)?.widened(READING))
         });
         let line = line(idle);
-        let limited = trace.spans.iter().any(|span| span.kind == SpanKind::Pass && span.state.limited);
+        let limited = passes.iter().chain(&settling(trace)).any(|span| span.state.limited);
         let of_passes = self::line(busy).filter(|_| !limited);
         let of_idle = line.as_ref().map(|line| line.slope);
         let megahertz = clock(trace, &passes, celsius);
@@ -126,10 +132,9 @@ impl Reference {
 
     /// Standard uncertainty that the network's own clock leaves to an energy: how well it is known, and that it swings
     /// within a pass.
-    pub(super) fn clock_error(&self, energy: f64) -> f64 {
+    pub(super) fn clock_error(&self, energy: f64, sensitivity: Sensitivity) -> f64 {
         let relative = self.megahertz.filter(|f| f.value > 0.0).map_or(0.0, |f| f.std_error / f.value);
-        let Sensitivity { energy: slope, .. } = Sensitivity::PRIOR;
-        energy.abs() * slope * relative.hypot(self.swing / 2.0)
+        energy.abs() * sensitivity.energy.hypot(sensitivity.energy_error) * relative.hypot(self.swing / 2.0)
     }
 }
 
@@ -144,22 +149,44 @@ fn last_warm_up(trace: &Trace) -> Vec<&Span> {
     trace.spans[from..].iter().filter(|span| span.kind == SpanKind::WarmUp).collect()
 }
 
+/// The spans of the last warm-up at whose end a limit acts, or does not act, as it did in all of them.
+fn settling(trace: &Trace) -> Vec<&Span> {
+    let mut spans = last_warm_up(trace);
+    let Some(last) = spans.last() else { return spans };
+    let limited = last.state.limited;
+    let other = spans.iter().rposition(|span| span.state.limited != limited);
+    spans.drain(..other.map_or(0, |other| other + 1));
+    spans
+}
+
 /// Where the temperature of the warm-up leads: T(t) = T_end - a exp(-t / c), by least squares over c.
+///
+/// A power limit that begins to act ends one exponential and begins another: from then on leakage takes from the work's
+/// power what it adds, and no longer heats the device. So only what the limit does at the end counts.
 ///
 /// None where too little was seen, or the temperature hardly rose.
 pub fn steady_temperature(trace: &Trace) -> Option<Uncertain> {
-    let spans = last_warm_up(trace);
+    let spans = settling(trace);
     let begin = spans.first()?.start;
     let seen: Vec<(f64, f64)> =
         spans.iter().filter_map(|span| Some(((span.end - begin).value(), span.state.celsius?))).collect();
     leads_to(&seen)
 }
 
+/// The temperature at the end of the warm-up, where it does not show where it leads: about as far as it came in the time
+/// that it had last.
+fn as_warm_as_it_got(trace: &Trace) -> Option<Uncertain> {
+    let spans = settling(trace);
+    let celsius = |span: &&Span| span.state.celsius;
+    let (first, last) = (spans.first().and_then(celsius)?, spans.last().and_then(celsius)?);
+    (spans.len() > 1).then(|| Uncertain::known(last, READING.hypot((last - first) / 2.0)))
+}
+
 /// Where temperatures at times lead, in seconds and degrees Celsius.
 fn leads_to(seen: &[(f64, f64)]) -> Option<Uncertain> {
     let (low, high) =
         seen.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(_, c)| (l.min(c), h.max(c)));
-    if seen.len() < 6 || high - low < LEAST_RISE {
+    if seen.len() < 6 || high - low < LEAST_WAY {
         return None;
     }
     let (shortest, longest, steps) = CONSTANTS;
@@ -171,7 +198,9 @@ fn leads_to(seen: &[(f64, f64)]) -> Option<Uncertain> {
     let among = fits.iter().filter(|(_, squares)| *squares <= least + noise).map(|(end, _)| *end);
     let (from, to) = among.fold((end, end), |(from, to), end| (from.min(end), to.max(end)));
     // Between the ends lie two standard uncertainties.
-    Some(Uncertain::known(end, ((to - from) / 2.0).max(resolution(seen) / 2.0)))
+    let fit = ((to - from) / 2.0).max(resolution(seen) / 2.0);
+    let ahead = seen.last().map_or(0.0, |(_, last)| end - last);
+    Some(Uncertain::known(end, fit.hypot(NO_EXPONENTIAL * ahead)))
 }
 
 /// Standard uncertainty of the readings of a sensor: of whole degrees, or of what it shows.
@@ -195,7 +224,7 @@ fn settle(seen: &[(f64, f64)], constant: f64) -> Option<(f64, f64)> {
     Some((end, squares))
 }
 
-/// Power over temperature.
+/// Power or clock over temperature.
 struct Line {
     slope: Uncertain,
     mean_celsius: f64,
@@ -203,6 +232,23 @@ struct Line {
 }
 
 impl Line {
+    /// By least squares, through what was seen at temperatures; none where these hardly differ.
+    fn through(seen: &[(f64, f64)]) -> Option<Self> {
+        let (low, high) =
+            seen.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(c, _)| (l.min(c), h.max(c)));
+        if seen.len() < 3 || high - low < LEAST_RISE {
+            return None;
+        }
+        let n = seen.len() as f64;
+        let (mx, my) = (seen.iter().map(|s| s.0).sum::<f64>() / n, seen.iter().map(|s| s.1).sum::<f64>() / n);
+        let sxx: f64 = seen.iter().map(|(c, _)| (c - mx).powi(2)).sum();
+        let slope = seen.iter().map(|(c, y)| (c - mx) * (y - my)).sum::<f64>() / sxx;
+        let squares: f64 = seen.iter().map(|(c, y)| (y - my - slope * (c - mx)).powi(2)).sum();
+        let (dof, variance) = (n - 2.0, squares / (n - 2.0));
+        let of = |value: f64, variance: f64| Uncertain { value, std_error: variance.sqrt(), dof };
+        Some(Self { slope: of(slope, variance / sxx), mean_celsius: mx, mean: of(my, variance / n) })
+    }
+
     fn at(&self, celsius: Uncertain) -> Uncertain {
         let away = celsius.value - self.mean_celsius;
         let slope = self.slope.times(away);
@@ -211,26 +257,24 @@ impl Line {
     }
 }
 
-/// A straight line through windows; none where their temperatures hardly differ.
+/// The power of windows over their temperatures; none where these hardly differ.
 fn line(windows: &[(Reading, Option<f64>)]) -> Option<Line> {
     let seen: Vec<(f64, f64)> =
         windows.iter().filter_map(|(r, celsius)| Some(((*celsius)?, r.energy / r.time))).collect();
-    let (low, high) =
-        seen.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(c, _)| (l.min(c), h.max(c)));
-    if seen.len() < 3 || high - low < LEAST_RISE {
-        return None;
-    }
-    let n = seen.len() as f64;
-    let (mx, my) = (seen.iter().map(|s| s.0).sum::<f64>() / n, seen.iter().map(|s| s.1).sum::<f64>() / n);
-    let sxx: f64 = seen.iter().map(|(c, _)| (c - mx).powi(2)).sum();
-    let slope = seen.iter().map(|(c, w)| (c - mx) * (w - my)).sum::<f64>() / sxx;
-    let squares: f64 = seen.iter().map(|(c, w)| (w - my - slope * (c - mx)).powi(2)).sum();
-    let (dof, variance) = (n - 2.0, squares / (n - 2.0));
-    let of = |value: f64, variance: f64| Uncertain { value, std_error: variance.sqrt(), dof };
-    Some(Line { slope: of(slope, variance / sxx), mean_celsius: mx, mean: of(my, variance / n) })
+    Line::through(&seen)
+}
+
+/// The clock of whole passes in the steady state that a trace leads to, in megahertz, and whether a limit holds it down.
+pub fn steady_clock(trace: &Trace) -> Option<(f64, bool)> {
+    let passes: Vec<&Span> = trace.spans.iter().filter(|span| span.kind == SpanKind::Pass).collect();
+    let limited = passes.iter().chain(&settling(trace)).any(|span| span.state.limited);
+    Some((clock(trace, &passes, steady_temperature(trace))?.value, limited))
 }
 
 /// The clock of whole passes at the steady temperature: what a limit leaves of it falls as leakage grows.
+///
+/// A limit that has come to act in the warm-up acts in the steady state, also if passes are measured while the device is
+/// cooler.
 fn clock(trace: &Trace, passes: &[&Span], celsius: Option<Uncertain>) -> Option<Uncertain> {
     let seen: Vec<f64> = passes.iter().filter_map(|span| span.state.megahertz).collect();
     let mean = match seen.len() {
@@ -238,29 +282,16 @@ fn clock(trace: &Trace, passes: &[&Span], celsius: Option<Uncertain>) -> Option<
         1 => Uncertain::known(seen[0], 0.005 * seen[0]),
         _ => Uncertain::mean_of(&seen)?,
     };
-    let limited = passes.iter().any(|span| span.state.limited);
-    let Some(celsius) = celsius.filter(|_| limited) else { return Some(mean) };
-    let warm = last_warm_up(trace);
-    let pairs: Vec<(f64, f64)> = warm
-        .iter()
-        .chain(passes)
-        .filter(|span| span.state.limited)
-        .filter_map(|span| Some((span.state.celsius?, span.state.megahertz?)))
-        .collect();
-    let (low, high) =
-        pairs.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &(c, _)| (l.min(c), h.max(c)));
-    if pairs.len() < 4 || high - low < LEAST_RISE {
-        return Some(mean);
-    }
-    let n = pairs.len() as f64;
-    let (mx, my) = (pairs.iter().map(|p| p.0).sum::<f64>() / n, pairs.iter().map(|p| p.1).sum::<f64>() / n);
-    let sxx: f64 = pairs.iter().map(|(c, _)| (c - mx).powi(2)).sum();
-    let slope = pairs.iter().map(|(c, f)| (c - mx) * (f - my)).sum::<f64>() / sxx;
-    let squares: f64 = pairs.iter().map(|(c, f)| (f - my - slope * (c - mx)).powi(2)).sum();
-    let variance = squares / (n - 2.0);
-    let away = celsius.value - mx;
-    let std_error = (variance * (1.0 / n + away.powi(2) / sxx)).sqrt().hypot(slope * celsius.std_error);
-    Some(Uncertain { value: my + slope * away, std_error, dof: n - 2.0 })
+    let warm = settling(trace);
+    let limited = || warm.iter().chain(passes).filter(|span| span.state.limited);
+    let Some(celsius) = celsius.filter(|_| limited().next().is_some()) else { return Some(mean) };
+    let pairs: Vec<(f64, f64)> =
+        limited().filter_map(|span| Some((span.state.celsius?, span.state.megahertz?))).collect();
+    let Some(line) = Line::through(&pairs).filter(|_| pairs.len() >= FEWEST_LIMITED) else {
+        let clocks: Vec<f64> = pairs.iter().map(|pair| pair.1).collect();
+        return Some(Uncertain::mean_of(&clocks).filter(|_| pairs.len() >= FEWEST_LIMITED).unwrap_or(mean));
+    };
+    Some(line.at(celsius))
 }
 
 /// How energy and time of a kind of work go with the logarithm of the clock.
@@ -272,33 +303,45 @@ pub(super) struct Sensitivity {
 }
 
 impl Sensitivity {
-    const PRIOR: Self =
-        Self { energy: ENERGY_BY_CLOCK.0, energy_error: ENERGY_BY_CLOCK.1, time: TIME_BY_CLOCK };
+    /// What is known of all kernels. What they draw beside their dynamic energy is `resting`, a part of their power that
+    /// goes with their time.
+    fn of_all(resting: f64) -> Self {
+        let resting = resting.clamp(0.0, 1.0);
+        let (time, dynamic) = (TIME_BY_CLOCK, DYNAMIC_BY_CLOCK);
+        Self {
+            energy: (1.0 - resting) * dynamic.0 - resting * time.0,
+            energy_error: ((1.0 - resting) * dynamic.1).hypot(resting * time.1),
+            time: time.0,
+        }
+    }
 
     /// From windows of one kind of work at several clocks, as far as they tell more than what is known of all kernels:
-    /// both are weighed by their variances.
+    /// both are weighed by their variances. `idle` is the power of active idle, in watts.
     ///
     /// Only windows near the network's clock count: over more of it energy does not go along a straight line.
-    pub(super) fn of(windows: &[(Reading, Correction)]) -> Self {
+    pub(super) fn of(windows: &[(Reading, Correction)], idle: f64) -> Self {
+        let sum = |of: &dyn Fn(&Reading) -> f64| windows.iter().map(|w| of(&w.0)).sum::<f64>();
+        let (energy, time) = (sum(&|r| r.energy), sum(&|r| r.time));
+        let all = Self::of_all(if energy > 0.0 { idle * time / energy } else { 0.0 });
         let tells = |w: &&(Reading, Correction)| w.1.clock.abs() < FAR && w.0.energy > 0.0;
         let windows: Vec<&(Reading, Correction)> = windows.iter().filter(tells).collect();
         let n = windows.len() as f64;
         let clock = -windows.iter().map(|w| w.1.clock).sum::<f64>() / n;
         let sxx: f64 = windows.iter().map(|w| (-w.1.clock - clock).powi(2)).sum();
         if windows.len() < FEWEST || (sxx / n).sqrt() < SPREAD {
-            return Self::PRIOR;
+            return all;
         }
         let slope = |of: &dyn Fn(&Reading) -> f64| {
             windows.iter().map(|w| (-w.1.clock - clock) * (of(&w.0) / w.0.executions).ln()).sum::<f64>() / sxx
         };
         let (energy, variance) = (slope(&|r| r.energy), SCATTER.powi(2) / sxx);
-        let prior = ENERGY_BY_CLOCK.1.powi(2);
+        let prior = all.energy_error.powi(2);
         let weight = prior / (prior + variance);
         let time = -slope(&|r| r.time);
         Self {
-            energy: weight * energy + (1.0 - weight) * ENERGY_BY_CLOCK.0,
+            energy: weight * energy + (1.0 - weight) * all.energy,
             energy_error: (weight * variance).sqrt().max(LEAST_ERROR),
-            time: (weight * time + (1.0 - weight) * TIME_BY_CLOCK).clamp(0.0, 1.5),
+            time: (weight * time + (1.0 - weight) * all.time).clamp(0.0, 1.5),
         }
     }
 
@@ -370,15 +413,19 @@ mod tests {
             (reading, Correction { kelvin: 0.0, clock })
         };
         let windows: Vec<(Reading, Correction)> = [940.0, 970.0, 1000.0, 1030.0].map(at).to_vec();
-        let sensitivity = Sensitivity::of(&windows);
+        let sensitivity = Sensitivity::of(&windows, 0.6);
         let (reading, correction) = at(950.0);
         let there = sensitivity.at_clock(reading, correction);
         assert_relative_eq!(there.energy, 2.0, max_relative = 2e-3);
         assert_relative_eq!(there.time, 1.0, max_relative = 2e-3);
         // Two windows tell nothing: the exponent of all kernels, and its uncertainty.
-        let (none, far) =
-            (Sensitivity::of(&windows[..2]), Sensitivity::of(&[at(700.0), at(800.0), at(900.0)]));
-        assert_eq!((none, far), (Sensitivity::PRIOR, Sensitivity::PRIOR));
+        let none = Sensitivity::of(&windows[2..3], 0.6);
+        // Three tenths of its 2 W are drawn at rest too: 0.7 x 0.9 - 0.3 x 0.7, and the errors of both.
+        assert_relative_eq!(none.energy, 0.42, max_relative = 1e-9);
+        assert_relative_eq!(none.energy_error, 0.28_f64.hypot(0.09), max_relative = 1e-9);
+        // Windows far from the network's clock tell no slope there.
+        let far = [at(700.0), at(800.0), at(900.0)];
+        assert!(Sensitivity::of(&far, 0.6).energy_error > sensitivity.energy_error);
         assert!(sensitivity.energy_error < none.energy_error);
     }
 

@@ -37,6 +37,7 @@ pub(super) struct Steady<'a> {
 struct Corrected {
     work: SignatureEnergy,
     correction: Correction,
+    sensitivity: Sensitivity,
     /// Whether the device rested between bursts.
     rests: bool,
 }
@@ -77,9 +78,9 @@ impl<'a> Steady<'a> {
 
     /// One execution of a kind of work, as its windows have it.
     pub(super) fn work(&self, kind: SpanKind) -> SignatureEnergy {
-        let Corrected { work, correction, .. } = self.corrected(kind);
-        let beyond = self.beyond(&work, correction.kelvin, work.beyond.clock);
-        work.with(beyond)
+        let corrected = self.corrected(kind);
+        let beyond = self.beyond(&corrected.work, &corrected, corrected.work.beyond.clock);
+        corrected.work.with(beyond)
     }
 
     /// One execution of a signature in the network: its excerpt less what that is without its last step.
@@ -99,7 +100,7 @@ impl<'a> Steady<'a> {
         let work = self.counted(work, [Some(kind), base_kind]);
         let filler = base.map_or(0.0, |base| base.work.beyond.filler).hypot(whole.work.beyond.filler);
         let cache = context.error_bytes * BYTE_J / 3.0_f64.sqrt();
-        let beyond = self.beyond(&work, whole.correction.kelvin, clock);
+        let beyond = self.beyond(&work, whole, clock);
         work.with(Beyond { cache, filler, ..beyond })
     }
 
@@ -128,11 +129,13 @@ impl<'a> Steady<'a> {
     }
 
     /// What windows share; `clock` is what correcting them to the network's clock leaves open.
-    fn beyond(&self, work: &SignatureEnergy, kelvin: f64, clock: f64) -> Beyond {
+    fn beyond(&self, work: &SignatureEnergy, of: &Corrected, clock: f64) -> Beyond {
         let energy = work.energy.map_or(0.0, |energy| energy.value);
         Beyond {
-            temperature: self.reference.temperature_error(work.time.map_or(0.0, |time| time.value), kelvin),
-            clock: self.reference.clock_error(energy).hypot(clock),
+            temperature: self
+                .reference
+                .temperature_error(work.time.map_or(0.0, |time| time.value), of.correction.kelvin),
+            clock: self.reference.clock_error(energy, of.sensitivity).hypot(clock),
             ..work.beyond
         }
     }
@@ -153,7 +156,7 @@ impl<'a> Steady<'a> {
                 };
                 let at_window = Correction { clock: -correction.clock, ..correction };
                 let filler = Reading { energy: other.0.value, time: other.1.value, ..reading };
-                let filler = Sensitivity::of(&[]).at_clock(filler, at_window);
+                let filler = Sensitivity::of(&[(filler, at_window)], idle).at_clock(filler, at_window);
                 reading.energy -= run.executions * filler.energy;
                 reading.time -= run.executions * filler.time;
                 unsure = run.executions * other.0.std_error / reading.executions;
@@ -165,7 +168,7 @@ impl<'a> Steady<'a> {
                 fillers.push(unsure);
             }
         }
-        let sensitivity = Sensitivity::of(&windows);
+        let sensitivity = Sensitivity::of(&windows, idle);
         for off in OFF {
             let near = |window: &(Reading, Correction)| window.1.clock.abs() <= off;
             let rounds: BTreeSet<usize> = windows.iter().filter(|w| near(w)).map(|w| w.0.round).collect();
@@ -192,6 +195,6 @@ impl<'a> Steady<'a> {
             work.dynamic_alone = work.dynamic_alone.or(one.dynamic.map(Uncertain::exact));
             work.dynamic = work.dynamic.or(work.dynamic_alone);
         }
-        Corrected { work, correction, rests }
+        Corrected { work, correction, sensitivity, rests }
     }
 }

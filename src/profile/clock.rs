@@ -102,13 +102,16 @@ impl Clocks {
         self.filler.map(SpanKind::Filler)
     }
 
+    /// Takes note of the clock that the network leads to, and whether a limit holds it down.
+    pub(super) fn lead_to(&mut self, (megahertz, limited): (f64, bool)) {
+        (self.network, self.limited) = (Some(megahertz), limited);
+    }
+
     /// Takes note of a window; whether its clock was not the network's and a better mixing is known.
     pub(super) fn note(&mut self, kind: SpanKind, load: Load) -> bool {
         match kind {
             SpanKind::ActiveIdle => self.idle_w = Some(load.watts),
             SpanKind::Pass => {
-                self.network = load.megahertz;
-                self.limited = load.limited;
                 self.pass_j = Some(load.energy / load.executions);
                 self.note_limit(&load);
             }

@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::attribution::{Attribution, attribute, span_energy, steady_temperature};
+use crate::attribution::{Attribution, attribute, span_energy, steady_clock, steady_temperature};
 use crate::clock::Instant;
 use crate::run::{Controller, Request, Schedule};
 use crate::stats::Rng;
@@ -17,11 +17,14 @@ use crate::units::Seconds;
 
 use super::clock::{Clocks, Load};
 
-/// Least and most time of the warm-up: the notes of the field ask for half a minute, and 200 s settle every cooler.
-const WARM_UP: [f64; 2] = [30.0, 200.0];
+/// Least and most time of the warm-up: the notes of the field ask for half a minute, and 300 s settle every cooler.
+const WARM_UP: [f64; 2] = [30.0, 300.0];
 /// How far the temperature may still be from where it leads, in kelvin, if that is known this well.
 const NEAR: f64 = 3.0;
 const KNOWN: f64 = 0.6;
+/// The same where more than this part of the power limit is drawn.
+const VERY_NEAR: f64 = 0.7;
+const NEAR_LIMIT: f64 = 0.9;
 /// A rise in 20 s that is none, in kelvin.
 const STILL: f64 = 1.0;
 const STILL_FOR: f64 = 20.0;
@@ -113,6 +116,9 @@ impl Planner {
         for at in self.seen..trace.spans.len() {
             let span = &trace.spans[at];
             let Some(energy) = span_energy(trace, trace.header.primary_meter, span) else { continue };
+            if span.kind == SpanKind::Pass {
+                steady_clock(trace).into_iter().for_each(|clock| self.clocks.lead_to(clock));
+            }
             let load = Load::of(span, energy.value());
             if !self.clocks.note(span.kind, load) {
                 continue;
@@ -278,8 +284,13 @@ fn is_warm(trace: &Trace) -> bool {
         return time >= most;
     }
     let Some(now) = last.state.celsius else { return true };
+    // A limit may begin to act on the way that is left, and lead elsewhere.
+    let limit = trace.header.environment.power_limit_w.filter(|_| !last.state.limited);
+    let power = span_energy(trace, trace.header.primary_meter, last).map(|energy| energy / last.length());
+    let ahead = limit.zip(power).is_some_and(|(limit, power)| power.value() > NEAR_LIMIT * limit);
+    let near = if ahead { VERY_NEAR } else { NEAR };
     let known = steady_temperature(trace)
-        .is_some_and(|end| end.std_error <= KNOWN && (end.value - now).abs() <= NEAR);
+        .is_some_and(|end| end.std_error <= KNOWN && (end.value - now).abs() <= near);
     let before = warm.iter().rev().find(|span| last.end - span.end >= Seconds::new(STILL_FOR));
     let still =
         before.and_then(|span| span.state.celsius).is_some_and(|then| (now - then).abs() <= STILL / 4.0);

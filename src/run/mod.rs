@@ -10,6 +10,7 @@ mod queue;
 mod quiet;
 mod record;
 mod schedule;
+mod still;
 mod window;
 
 pub use environment::{Probe, Surroundings, SystemProbe, merge_environments};

@@ -31,8 +31,9 @@ const DEPTH: usize = 4;
 const FEWEST: usize = 2;
 /// A moment in which nothing is missed.
 const MOMENT: Seconds = Seconds::new(1e-5);
-/// Between two looks at a burst that is overdue.
+/// Between two looks at a burst that is overdue: short, where a rest begins with its end.
 const OVERDUE: Seconds = Seconds::new(1e-3);
+const OVERDUE_REST: Seconds = Seconds::new(2e-5);
 /// How long a burst may take beyond what it should before the device is given up.
 const PATIENCE: Seconds = Seconds::new(60.0);
 /// How long the first may take, of which nothing is known: nobody measures executions of ten minutes.
@@ -159,7 +160,7 @@ impl Queue {
             let each = self.each()?;
             Some(self.begun(front) + each * front.executions as f64)
         });
-        let soon = now + OVERDUE;
+        let soon = now + if self.rest > 0.0 { OVERDUE_REST } else { OVERDUE };
         if let Some(until) = self.rests_until().filter(|_| self.rest > 0.0 && self.waiting.is_empty()) {
             return if until > now { until } else { now + MOMENT };
         }

@@ -18,6 +18,7 @@ use super::changes::{Changes, NextLook};
 use super::environment::Probe;
 use super::queue::Queue;
 use super::record::RecordError;
+use super::still::{PATIENCE, Stillness};
 
 /// Longest time between two looks at all meters, so that no counter wraps unseen inside a long window.
 const LONGEST_UNREAD: Seconds = Seconds::new(5.0);
@@ -29,6 +30,8 @@ const MOMENT: Seconds = Seconds::new(1e-6);
 const LOOK_EVERY: usize = 3;
 /// Longest sleep in an idle window: often enough for Ctrl-C, and seldom enough to let the processor sleep.
 const NAP: Seconds = Seconds::new(0.05);
+/// How often a device in active idle is woken by a short step: most hold their clocks for a second or more after work.
+const WAKE: Seconds = Seconds::new(0.05);
 /// How long a counter may stand still, or be unreadable for a moment, before it is given up.
 const STILL: Seconds = Seconds::new(3.0);
 /// Fewest executions of a window on a device that queues, where edges lie amid executions.
@@ -54,6 +57,14 @@ pub(super) enum Load {
     Mix(Mix),
     /// Nothing.
     Idle,
+    /// Nothing but a step now and then, so that a device that queues holds its clocks as it does between two kernels.
+    Awake(usize),
+}
+
+impl Load {
+    fn is_idle(self) -> bool {
+        matches!(self, Self::Idle | Self::Awake(_))
+    }
 }
 
 /// How long to load, and to measure.
@@ -95,6 +106,9 @@ pub(super) struct Rig<'a> {
     pub(super) stop: &'a dyn Fn() -> bool,
     /// What a device that queues works on; none on another, and while nothing runs.
     queue: Option<Queue>,
+    /// The step that wakes the device at times, and when it did last.
+    awake: Option<(usize, Instant)>,
+    still: Stillness,
     /// Executions that a device that does not queue has done.
     done: u64,
     /// When the primary meter changes.
@@ -145,6 +159,8 @@ impl<'a> Rig<'a> {
             seen: Vec::with_capacity(64),
             stop,
             queue: None,
+            awake: None,
+            still: Stillness::default(),
             done: 0,
             changes: Changes::default(),
             unread,
@@ -169,7 +185,7 @@ impl<'a> Rig<'a> {
     ) -> Result<Window, RecordError> {
         self.samples.clear();
         self.seen.clear();
-        let burst = self.settle(load, lengths)?;
+        let burst = self.settle(load, lengths, probe)?;
         let (opening, opened_within) = self.edge(load, burst)?;
         let done_before = self.done;
         let start = opening.before;
@@ -185,7 +201,7 @@ impl<'a> Rig<'a> {
                 let sample = lengths.every.map(|every| every - (now - sampled));
                 let due = [length - (now - start), self.unread - (now - self.last_read)];
                 self.go_on(next_due(now, due.into_iter().chain(sample)))?;
-            } else if load == Load::Idle {
+            } else if load.is_idle() {
                 self.nap(lengths.every.filter(|&every| every < NAP).unwrap_or(NAP))?;
             } else {
                 self.run(load, burst)?;
@@ -240,7 +256,7 @@ impl<'a> Rig<'a> {
     }
 
     /// Runs the load until it is in its steady state; the number of executions that make a short burst.
-    fn settle(&mut self, load: Load, lengths: Lengths) -> Result<u64, RecordError> {
+    fn settle(&mut self, load: Load, lengths: Lengths, probe: &mut dyn Probe) -> Result<u64, RecordError> {
         let settle = lengths.settle;
         // Left by an attempt that failed.
         self.drain()?;
@@ -249,12 +265,18 @@ impl<'a> Rig<'a> {
             Load::Step(step) => Some(Task::Step(step)),
             Load::Pass => Some(Task::Pass),
             Load::Mix(mix) => Some(Task::Mix(mix)),
-            Load::Idle => None,
+            Load::Idle | Load::Awake(_) => None,
+        };
+        self.awake = match load {
+            Load::Awake(step) => Some((step, self.clock.now())),
+            _ => None,
         };
         let unit = task.map_or(Ok(1), |task| self.executor.ready(task, self.clock))?.max(1);
         if self.executor.queues() {
             self.queue = task.map(|task| Queue::new(task, unit, lengths.rest));
-            return self.settle_queue(settle).map(|()| unit);
+            // Whole passes tell the clock of the network; other work is compared with it at the clock that it has.
+            let patience = if load == Load::Pass { settle * PATIENCE } else { settle };
+            return self.settle_queue(settle, patience, probe).map(|()| unit);
         }
         let until = self.clock.now() + settle;
         let target = self.burst_target();
@@ -264,7 +286,7 @@ impl<'a> Rig<'a> {
                 self.read_all_before_window()?;
             }
             let begin = self.clock.now();
-            if load == Load::Idle {
+            if load.is_idle() {
                 if begin >= until {
                     return Ok(1);
                 }
@@ -283,22 +305,45 @@ impl<'a> Rig<'a> {
         }
     }
 
-    /// Keeps the queue full until the load is in its steady state.
-    fn settle_queue(&mut self, settle: Seconds) -> Result<(), RecordError> {
-        let until = self.clock.now() + settle;
+    /// Keeps the queue full until the load is in its steady state, and, for so long at most, until the clock is still.
+    fn settle_queue(
+        &mut self,
+        settle: Seconds,
+        for_clock: Seconds,
+        probe: &mut dyn Probe,
+    ) -> Result<(), RecordError> {
+        let begin = self.clock.now();
+        let until = begin + settle;
         let patience = until + settle + STILL;
+        let moves = for_clock > settle;
+        let moves_until = begin + for_clock;
+        self.still.begin();
         loop {
             let now = self.clock.now();
             if now - self.last_read > SETTLE_UNREAD {
                 self.read_all_before_window()?;
             }
+            if moves && now >= self.still.due(now) {
+                self.top_up()?;
+                self.still.note(now, probe.look(true));
+            }
             let steady = self.queue.as_ref().is_none_or(Queue::is_steady);
-            if now >= until && (steady || now > patience) {
+            let still = !moves || now >= moves_until || self.still.is_still(begin, now);
+            if now >= until && (steady || now > patience) && still {
                 return Ok(());
             }
             let next = if until > now { until } else { now + self.burst_target() };
+            let next = if moves { next.min(self.still.due(now)) } else { next };
             self.go_on(next.min(now + SETTLE_UNREAD))?;
         }
+    }
+
+    /// Wakes a device in active idle, if that is due.
+    fn wake(&mut self, now: Instant) -> Result<(), RecordError> {
+        let Some((step, _)) = self.awake.filter(|(_, last)| now - *last >= WAKE) else { return Ok(()) };
+        self.awake = Some((step, now));
+        self.executor.launch(step)?;
+        Ok(self.executor.sync()?)
     }
 
     /// Waits until a device that queues has nothing left.
@@ -325,6 +370,7 @@ impl<'a> Rig<'a> {
                 return Err(RecordError::Stopped);
             }
             self.top_up()?;
+            self.wake(self.clock.now())?;
             let now = self.clock.now();
             if now >= until {
                 return Ok(());
@@ -418,7 +464,7 @@ impl<'a> Rig<'a> {
                     }
                 }
             }
-            Load::Idle => {
+            Load::Idle | Load::Awake(_) => {
                 return self.nap(self.burst_target());
             }
         }
