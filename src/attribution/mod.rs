@@ -25,7 +25,7 @@ pub use frozen::{Frozen, frozen};
 pub use integrate::{Reading, span_energy};
 pub use limited::{HeldWindows, held_windows};
 pub use read_rate::{ReadRate, read_rate};
-pub use reference::{Reference, steady_clock, steady_temperature};
+pub use reference::{Reference, steady_clock, steady_power, steady_temperature};
 pub use sampling::slow_down;
 pub use signature::{Beyond, RoundEnergy, SignatureEnergy, work_energy};
 pub use sum::{WorkSum, work_sum};

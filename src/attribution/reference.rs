@@ -16,6 +16,7 @@ use crate::stats::Uncertain;
 use crate::trace::{Span, SpanKind, Trace};
 
 use super::integrate::Reading;
+use super::span_energy;
 
 /// How time and dynamic energy of work go with the logarithm of the clock, with standard uncertainties. Arithmetic takes
 /// as much less time as the clock is higher, memory has a clock of its own: exponents of time lie between 0 and 1. Dynamic
@@ -171,6 +172,15 @@ pub fn steady_temperature(trace: &Trace) -> Option<Uncertain> {
     let seen: Vec<(f64, f64)> =
         spans.iter().filter_map(|span| Some(((span.end - begin).value(), span.state.celsius?))).collect();
     leads_to(&seen)
+}
+
+/// Power of the warm-up's work at the temperature where it leads, in watts, by the readings of one meter.
+pub fn steady_power(trace: &Trace, meter: usize) -> Option<f64> {
+    let power = |span: &Span| Some(span_energy(trace, meter, span)?.value() / span.length().value());
+    // The first window has the boost of a rested device.
+    let spans = settling(trace).into_iter().filter(|span| span.round > 0);
+    let seen: Vec<(f64, f64)> = spans.filter_map(|span| Some((span.state.celsius?, power(span)?))).collect();
+    Some(Line::through(&seen)?.at(steady_temperature(trace)?).value)
 }
 
 /// The temperature at the end of the warm-up, where it does not show where it leads: about as far as it came in the time

@@ -8,7 +8,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::attribution::{Attribution, attribute, span_energy, steady_clock, steady_temperature};
+use crate::attribution::{
+    Attribution, attribute, span_energy, steady_clock, steady_power, steady_temperature,
+};
 use crate::clock::Instant;
 use crate::run::{Controller, Request, Schedule};
 use crate::stats::Rng;
@@ -22,9 +24,9 @@ const WARM_UP: [f64; 2] = [30.0, 300.0];
 /// How far the temperature may still be from where it leads, in kelvin, if that is known this well.
 const NEAR: f64 = 3.0;
 const KNOWN: f64 = 0.6;
-/// The same where more than this part of the power limit is drawn.
+/// The same where more than this part of the power limit will be drawn.
 const VERY_NEAR: f64 = 0.7;
-const NEAR_LIMIT: f64 = 0.9;
+const NEAR_LIMIT: f64 = 0.97;
 /// A rise in 20 s that is none, in kelvin.
 const STILL: f64 = 1.0;
 const STILL_FOR: f64 = 20.0;
@@ -286,8 +288,8 @@ fn is_warm(trace: &Trace) -> bool {
     let Some(now) = last.state.celsius else { return true };
     // A limit may begin to act on the way that is left, and lead elsewhere.
     let limit = trace.header.environment.power_limit_w.filter(|_| !last.state.limited);
-    let power = span_energy(trace, trace.header.primary_meter, last).map(|energy| energy / last.length());
-    let ahead = limit.zip(power).is_some_and(|(limit, power)| power.value() > NEAR_LIMIT * limit);
+    let power = steady_power(trace, trace.header.primary_meter);
+    let ahead = limit.zip(power).is_some_and(|(limit, power)| power > NEAR_LIMIT * limit);
     let near = if ahead { VERY_NEAR } else { NEAR };
     let known = steady_temperature(trace)
         .is_some_and(|end| end.std_error <= KNOWN && (end.value - now).abs() <= near);
