@@ -326,10 +326,11 @@ impl Sensitivity {
     }
 
     /// From windows of one kind of work at several clocks, as far as they tell more than what is known of all kernels:
-    /// both are weighed by their variances. `idle` is the power of active idle, in watts.
+    /// both are weighed by their variances. `idle` is the power of active idle, in watts, and `magnified` how much
+    /// larger the scatter of these energies is, in parts, than that of whole windows.
     ///
     /// Only windows near the network's clock count: over more of it energy does not go along a straight line.
-    pub(super) fn of(windows: &[(Reading, Correction)], idle: f64) -> Self {
+    pub(super) fn of(windows: &[(Reading, Correction)], idle: f64, magnified: f64) -> Self {
         let sum = |of: &dyn Fn(&Reading) -> f64| windows.iter().map(|w| of(&w.0)).sum::<f64>();
         let (energy, time) = (sum(&|r| r.energy), sum(&|r| r.time));
         let all = Self::of_all(if energy > 0.0 { idle * time / energy } else { 0.0 });
@@ -344,7 +345,7 @@ impl Sensitivity {
         let slope = |of: &dyn Fn(&Reading) -> f64| {
             windows.iter().map(|w| (-w.1.clock - clock) * (of(&w.0) / w.0.executions).ln()).sum::<f64>() / sxx
         };
-        let (energy, variance) = (slope(&|r| r.energy), SCATTER.powi(2) / sxx);
+        let (energy, variance) = (slope(&|r| r.energy), (SCATTER * magnified).powi(2) / sxx);
         let prior = all.energy_error.powi(2);
         let weight = prior / (prior + variance);
         let time = -slope(&|r| r.time);
@@ -423,19 +424,19 @@ mod tests {
             (reading, Correction { kelvin: 0.0, clock })
         };
         let windows: Vec<(Reading, Correction)> = [940.0, 970.0, 1000.0, 1030.0].map(at).to_vec();
-        let sensitivity = Sensitivity::of(&windows, 0.6);
+        let sensitivity = Sensitivity::of(&windows, 0.6, 1.0);
         let (reading, correction) = at(950.0);
         let there = sensitivity.at_clock(reading, correction);
         assert_relative_eq!(there.energy, 2.0, max_relative = 2e-3);
         assert_relative_eq!(there.time, 1.0, max_relative = 2e-3);
         // Two windows tell nothing: the exponent of all kernels, and its uncertainty.
-        let none = Sensitivity::of(&windows[2..3], 0.6);
+        let none = Sensitivity::of(&windows[2..3], 0.6, 1.0);
         // Three tenths of its 2 W are drawn at rest too: 0.7 x 0.9 - 0.3 x 0.7, and the errors of both.
         assert_relative_eq!(none.energy, 0.42, max_relative = 1e-9);
         assert_relative_eq!(none.energy_error, 0.28_f64.hypot(0.09), max_relative = 1e-9);
         // Windows far from the network's clock tell no slope there.
         let far = [at(700.0), at(800.0), at(900.0)];
-        assert!(Sensitivity::of(&far, 0.6).energy_error > sensitivity.energy_error);
+        assert!(Sensitivity::of(&far, 0.6, 1.0).energy_error > sensitivity.energy_error);
         assert!(sensitivity.energy_error < none.energy_error);
     }
 

@@ -144,11 +144,11 @@ impl<'a> Steady<'a> {
     fn corrected(&self, kind: SpanKind) -> Corrected {
         let idle = self.active_idle.map_or(0.0, |idle| idle.value);
         let (mut windows, mut fillers) = (Vec::new(), Vec::new());
-        let mut rests = false;
+        let (mut rests, mut magnified) = (false, 0.0);
         for (span, reading) in self.windows.spans_of(kind) {
             rests |= span.state.rest_s.value() > 0.0;
             let (mut reading, correction) = self.reference.warmed(span, reading, idle);
-            let mut unsure = 0.0;
+            let (mut unsure, whole) = (0.0, reading.energy);
             if let Some(run) = span.state.filler {
                 let other = self.fillers.get(&run.step);
                 let Some(other) = other.and_then(|other| Some((other.energy?, other.time?))) else {
@@ -156,7 +156,7 @@ impl<'a> Steady<'a> {
                 };
                 let at_window = Correction { clock: -correction.clock, ..correction };
                 let filler = Reading { energy: other.0.value, time: other.1.value, ..reading };
-                let filler = Sensitivity::of(&[(filler, at_window)], idle).at_clock(filler, at_window);
+                let filler = Sensitivity::of(&[(filler, at_window)], idle, 1.0).at_clock(filler, at_window);
                 reading.energy -= run.executions * filler.energy;
                 reading.time -= run.executions * filler.time;
                 unsure = run.executions * other.0.std_error / reading.executions;
@@ -166,13 +166,19 @@ impl<'a> Steady<'a> {
             if reading.time > 0.0 && reading.executions > 0.0 {
                 windows.push((reading, correction));
                 fillers.push(unsure);
+                magnified += whole / reading.energy;
             }
         }
-        let sensitivity = Sensitivity::of(&windows, idle);
+        // What is taken off has a scatter too.
+        magnified /= windows.len().max(1) as f64;
+        let sensitivity = Sensitivity::of(&windows, idle, magnified);
+        let rounds = |windows: &mut dyn Iterator<Item = &(Reading, Correction)>| {
+            windows.map(|window| window.0.round).collect::<BTreeSet<usize>>().len()
+        };
+        let enough = rounds(&mut windows.iter()).min(FEWEST);
         for off in OFF {
             let near = |window: &(Reading, Correction)| window.1.clock.abs() <= off;
-            let rounds: BTreeSet<usize> = windows.iter().filter(|w| near(w)).map(|w| w.0.round).collect();
-            if rounds.len() >= FEWEST {
+            if rounds(&mut windows.iter().filter(|window| near(window))) >= enough {
                 let mut keep = windows.iter().map(near).collect::<Vec<_>>().into_iter();
                 fillers.retain(|_| keep.next().unwrap_or(true));
                 windows.retain(near);

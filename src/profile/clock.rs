@@ -30,8 +30,9 @@ const SCATTER: f64 = 0.005;
 const LARGE: f64 = 0.01;
 /// Kinds of work that tell how windows scatter although some have one window only.
 const MANY: usize = 30;
-/// Longest step from one part to the next.
+/// Step from one part to the next, and how near to one that was tried the next may be.
 const STEP: f64 = 0.1;
+const BRACKET: f64 = 0.2;
 /// Length of a mix, in seconds, that the power limit does not follow, if its steps allow that.
 const MIX: f64 = 0.003;
 
@@ -161,20 +162,30 @@ impl Clocks {
         f64::from(mixing.rest_permille) / 1000.0 + filler().unwrap_or(0.0)
     }
 
-    /// The part at which the clock should be the network's: between or beyond the two best that were tried, or where powers
-    /// balance if only one was.
+    /// The part at which the clock should be the network's: between the nearest parts that were too small and too large, or
+    /// where powers balance if only one was tried. What was tried last counts most, since the clock may have been on its way.
     fn wanted_share(&self, kind: SpanKind, own: Own, network: f64) -> Option<f64> {
-        let tried = self.tried.get(&kind)?.iter();
-        let mut tried: Vec<(f64, f64)> = tried.map(|&(share, clock)| (share, clock - network)).collect();
-        tried.sort_by(|a, b| a.1.abs().total_cmp(&b.1.abs()));
+        let tried = self.tried.get(&kind)?;
         let least =
             if self.limited && self.filler.is_some() && self.filler() != Some(kind) { -MOST } else { 0.0 };
-        let guess = match tried[..] {
-            [(share, off), (other, other_off), ..] if (off - other_off) * (share - other) > 0.0 => {
-                share - (off * (share - other) / (off - other_off)).clamp(-STEP, STEP)
+        let (mut small, mut large): (Option<(f64, f64)>, Option<(f64, f64)>) = (None, None);
+        for &(share, clock) in tried.iter().rev() {
+            let off = clock - network;
+            let within = small.is_none_or(|s| share > s.0) && large.is_none_or(|l| share < l.0);
+            match off < 0.0 {
+                true if within => small = Some((share, off)),
+                false if within => large = Some((share, off)),
+                _ => {}
             }
-            [(share, off), _, ..] => share - off.signum() * STEP / 3.0,
-            _ => self.balanced(own)?,
+        }
+        let guess = match (small, large) {
+            (Some((from, below)), Some((to, above))) => {
+                from + (to - from) * (below / (below - above)).clamp(BRACKET, 1.0 - BRACKET)
+            }
+            _ if tried.len() == 1 => self.balanced(own)?,
+            (Some((share, _)), None) => share + STEP,
+            (None, Some((share, _))) => share - STEP,
+            (None, None) => return None,
         };
         Some(guess.clamp(least, MOST))
     }

@@ -36,7 +36,7 @@ const MOST_ROUNDS: usize = 30;
 /// Windows of whole passes, and of active idle, in each.
 const PASSES: usize = 3;
 /// Attempts at the clock of the network, for each kind of work.
-const ATTEMPTS: usize = 2;
+const ATTEMPTS: usize = 3;
 /// Seed of the order within rounds.
 const ORDER_STREAM: u64 = 3;
 
