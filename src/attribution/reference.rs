@@ -30,6 +30,8 @@ const SPREAD: f64 = 0.01;
 const FAR: f64 = 0.08;
 /// Least standard uncertainty of an exponent: it is none, in truth, but a curve.
 const LEAST_ERROR: f64 = 0.1;
+/// By how much an exponent may change over a factor e of the clock.
+const CURVE: f64 = 0.75;
 /// Scatter of a window's energy that an exponent is held against, in parts.
 const SCATTER: f64 = 0.004;
 /// Least rise of temperature, in kelvin, that tells what a kelvin costs.
@@ -308,7 +310,7 @@ fn clock(trace: &Trace, passes: &[&Span], celsius: Option<Uncertain>) -> Option<
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sensitivity {
     energy: f64,
-    pub(super) energy_error: f64,
+    energy_error: f64,
     time: f64,
 }
 
@@ -354,6 +356,11 @@ impl Sensitivity {
             energy_error: (weight * variance).sqrt().max(LEAST_ERROR),
             time: (weight * time + (1.0 - weight) * all.time).clamp(0.0, 1.5),
         }
+    }
+
+    /// Standard uncertainty of an energy that was corrected over this logarithm of the clock, in parts.
+    pub(super) fn error(&self, clock: f64) -> f64 {
+        (self.energy_error * clock).hypot(CURVE * clock.powi(2))
     }
 
     /// A window as it would have been at the network's clock.

@@ -191,9 +191,8 @@ impl<'a> Steady<'a> {
         let readings: Vec<Reading> = windows.iter().map(|&(r, c)| sensitivity.at_clock(r, c)).collect();
         let mut work = work_energy(&readings, self.active_idle);
         work.beyond.filler = fillers.iter().sum::<f64>() / n;
-        work.beyond.clock = work.energy.map_or(0.0, |energy| energy.value)
-            * sensitivity.energy_error
-            * correction.clock.abs();
+        work.beyond.clock =
+            work.energy.map_or(0.0, |energy| energy.value) * sensitivity.error(correction.clock);
         // The scatter of others tells that of a single window; what that is, is put in later.
         if let ([one], false) = (&work.rounds[..], self.windows.trace.header.contexts.is_empty()) {
             work.time.get_or_insert(Uncertain::known(one.time, one.time * SCATTER));
