@@ -148,6 +148,7 @@ fn header() -> Header {
         layers: (0..SIGNATURES).map(layer).collect(),
         contexts: Vec::new(),
         excerpts: Vec::new(),
+        beginnings: Vec::new(),
         signatures: (0..SIGNATURES).map(|s| format!("work {s}")).collect(),
         device: DeviceRecord {
             kind: "cpu".to_string(),

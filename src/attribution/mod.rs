@@ -8,6 +8,7 @@ mod balance;
 mod commensurate;
 mod counting;
 mod frozen;
+mod in_situ;
 mod integrate;
 mod limited;
 mod read_rate;
@@ -22,6 +23,7 @@ pub use balance::{Balance, balance};
 pub use commensurate::{Commensurate, commensurate};
 pub use counting::Counting;
 pub use frozen::{Frozen, frozen};
+pub use in_situ::Stretch;
 pub use integrate::{Reading, span_energy};
 pub use limited::{HeldWindows, held_windows};
 pub use read_rate::{ReadRate, read_rate};
@@ -36,6 +38,7 @@ use crate::stats::Uncertain;
 use crate::trace::{Span, SpanKind, Trace};
 use crate::units::Joules;
 
+use in_situ::stretches;
 use integrate::{edge_energies, reading, still, too_short};
 use signature::mean_power;
 use steady::Steady;
@@ -64,6 +67,8 @@ pub struct Attribution {
     pub counting: Counting,
     /// The steady state that all energies are of.
     pub reference: Reference,
+    /// Parts of the pass, each by itself and as the sum of its layers.
+    pub stretches: Vec<Stretch>,
 }
 
 /// Attributes a trace by one of its meters.
@@ -87,6 +92,7 @@ pub fn attribute(trace: &Trace, meter: usize) -> Attribution {
         (0..trace.header.signatures.len()).map(|s| steady.signature(s)).collect();
     let pass = steady.work(SpanKind::Pass);
     let counts = signature_counts(trace);
+    let stretches = stretches(&trace.header, meter, &steady, &signatures, &pass);
     let balance = balance(&signatures, &counts, &pass, active_idle_power);
     Attribution {
         windows: windows.energies.iter().flatten().count(),
@@ -99,6 +105,7 @@ pub fn attribute(trace: &Trace, meter: usize) -> Attribution {
         balance,
         counting: steady.counting,
         reference: steady.reference,
+        stretches,
     }
 }
 

@@ -13,7 +13,7 @@ use super::signature::{Beyond, SignatureEnergy, work_energy};
 
 /// What a byte between memory and cache costs, for the bytes by which an excerpt may differ from the network: 12 pJ/bit
 /// (SC25, 10.1145/3712285.3759815), and a third more for the static power of its time.
-const BYTE_J: f64 = 130e-12;
+pub(super) const BYTE_J: f64 = 130e-12;
 /// Scatter of the time of one window, in parts.
 const SCATTER: f64 = 0.003;
 /// Part by which the clock of a window may differ from the network's; others are left out where there are enough.
@@ -102,6 +102,14 @@ impl<'a> Steady<'a> {
         let cache = context.error_bytes * BYTE_J / 3.0_f64.sqrt();
         let beyond = self.beyond(&work, whole, clock);
         work.with(Beyond { cache, filler, ..beyond })
+    }
+
+    /// One repetition of some steps, and what its energy's windows share, which is not in it.
+    pub(super) fn repeated(&self, kind: SpanKind) -> Option<(SignatureEnergy, Beyond)> {
+        let whole = self.works.get(&kind)?;
+        let work = self.counted(whole.work.clone(), [Some(kind), None]);
+        let beyond = self.beyond(&work, whole, work.beyond.clock);
+        Some((work, beyond))
     }
 
     /// With the scatter that all kinds of work tell together in place of its own.

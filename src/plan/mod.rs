@@ -12,7 +12,7 @@ mod reuse;
 use crate::network::TensorRef;
 
 pub use format::{Layout, Precision};
-pub use reuse::{Excerpt, excerpts};
+pub use reuse::{Beginning, Excerpt, beginnings, excerpts};
 
 /// Index of a buffer in [`Plan::buffers`].
 pub type BufferId = usize;

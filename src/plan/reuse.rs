@@ -79,6 +79,54 @@ pub fn excerpts(network: &Network, plan: &Plan, cache_bytes: f64) -> Vec<Excerpt
         .collect()
 }
 
+/// The first steps of a pass, repeated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Beginning {
+    /// Its last step.
+    pub last: usize,
+    /// Whether each repetition works on buffers that no cache holds; otherwise on those that it used before.
+    pub fresh: bool,
+    /// Bytes that it moves between memory and cache beyond those that its steps move in the network, by reuse distances.
+    pub excess_bytes: f64,
+}
+
+/// Beginnings of a pass that cut it into about so many parts of about equal energy; the whole pass is none of them.
+///
+/// Of fresh buffers and those used before, each takes what finds more nearly in the cache what the network does.
+pub fn beginnings(network: &Network, plan: &Plan, cache_bytes: f64, parts: usize) -> Vec<Beginning> {
+    let uses = uses(network, plan);
+    let mut stack = Stack::new(cache_bytes);
+    for step in &uses {
+        stack.run(step);
+    }
+    let in_network: Vec<f64> = uses.iter().map(|step| stack.run(step)).collect();
+    let running = |sum: &mut f64, more: f64| {
+        *sum += more;
+        Some(*sum)
+    };
+    let joules = uses.iter().zip(&in_network).map(|(step, memory)| {
+        let arithmetic = step.operations * OPERATION_J;
+        arithmetic + memory * MEMORY_BYTE_J
+    });
+    let joules: Vec<f64> = joules.scan(0.0, running).collect();
+    let memory: Vec<f64> = in_network.iter().copied().scan(0.0, running).collect();
+    let pass = joules.last().copied().unwrap_or(0.0);
+    let nearest = |part: usize| {
+        let wanted = pass * part as f64 / parts as f64;
+        let last = 0..uses.len().saturating_sub(1);
+        last.min_by(|&a, &b| (joules[a] - wanted).abs().total_cmp(&(joules[b] - wanted).abs()))
+    };
+    let mut lasts: Vec<usize> = (1..parts).filter_map(nearest).collect();
+    lasts.dedup();
+    let beginning = |last: usize| {
+        let excess = |fresh: bool| moved(&uses[..=last], fresh, cache_bytes) - memory[last];
+        let [fresh, used] = [true, false].map(excess);
+        let takes_fresh = fresh.abs() <= used.abs();
+        Beginning { last, fresh: takes_fresh, excess_bytes: if takes_fresh { fresh } else { used } }
+    };
+    lasts.into_iter().map(beginning).collect()
+}
+
 /// The shortest excerpt whose error can be tolerated, or the one with the least.
 fn best(uses: &[Use], last: usize, in_network: f64, tolerated: f64, cache_bytes: f64) -> Excerpt {
     let mut least: Option<Excerpt> = None;
@@ -187,6 +235,29 @@ mod tests {
         // The first layer reads the network's input, which nobody wrote: alone, on fresh buffers.
         assert_eq!((found[0].first, found[0].fresh), (0, true));
         assert_relative_eq!(found[0].memory_bytes, 8000.0);
+    }
+
+    #[test]
+    fn beginnings_cut_the_pass_into_equal_parts_that_find_what_the_network_does() {
+        let of = |layers: usize, cache_bytes: f64, parts: usize| {
+            let text = format!(
+                "name = \"chain\"\ninput = [10, 10, 10]\n{}",
+                "[[layer]]\nkind = \"relu\"\n".repeat(layers)
+            );
+            let network = crate::network::parse("chain.toml".as_ref(), text.as_bytes(), &[]).unwrap();
+            let plan =
+                Plan::new(&network, &PlanOptions { keep_all: true, ..PlanOptions::default() }).unwrap();
+            beginnings(&network, &plan, cache_bytes, parts)
+        };
+        // Eight equal layers without a cache: quarters end with the second, fourth and sixth.
+        let quarters = of(8, 0.0, 4);
+        assert_eq!(quarters.iter().map(|b| b.last).collect::<Vec<_>>(), [1, 3, 5]);
+        assert!(quarters.iter().all(|b| b.excess_bytes == 0.0));
+        // Where all fits the cache the network finds everything, and so does a beginning on the buffers used before.
+        assert!(of(8, 1e6, 4).iter().all(|b| !b.fresh && b.excess_bytes == 0.0));
+        // Each layer finds its input only: so does a beginning on fresh buffers, and its first layer nothing.
+        assert!(of(8, 7000.0, 4).iter().all(|b| b.fresh && b.excess_bytes == 0.0));
+        assert!(of(1, 0.0, 4).is_empty());
     }
 
     #[test]

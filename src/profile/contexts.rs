@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use crate::network::Network;
-use crate::plan::{Excerpt, Plan, excerpts};
-use crate::trace::{Base, Context, ExcerptRecord, LayerRecord};
+use crate::plan::{Excerpt, Plan, beginnings, excerpts};
+use crate::trace::{Base, BeginningRecord, Context, ExcerptRecord, LayerRecord};
 
 /// Bytes that two steps of one signature may differ by, as a part of all that they move, to be measured together.
 const ALIKE: f64 = 0.02;
+/// Parts of the pass whose energy is compared with that of their layers.
+const PARTS: usize = 6;
 
 /// Kinds of work that are measured once each, and within what.
 pub(super) struct Contexts {
@@ -19,6 +21,8 @@ pub(super) struct Contexts {
     pub(super) contexts: Vec<Context>,
     /// What runs beside these.
     pub(super) excerpts: Vec<ExcerptRecord>,
+    /// Those of them against which sums of layers are checked.
+    pub(super) beginnings: Vec<BeginningRecord>,
 }
 
 impl Contexts {
@@ -29,6 +33,7 @@ impl Contexts {
             of_step: plan.steps.iter().map(|step| step.signature).collect(),
             contexts: Vec::new(),
             excerpts: Vec::new(),
+            beginnings: Vec::new(),
         }
     }
 
@@ -69,8 +74,19 @@ impl Contexts {
             Context { excerpt: record, base, error_bytes: excerpt.error_bytes }
         });
         let contexts = contexts.collect();
+        let of_pass = beginnings(network, plan, cache_bytes, PARTS).into_iter().map(|beginning| {
+            let excerpt = ExcerptRecord { first: 0, last: beginning.last, fresh: beginning.fresh };
+            BeginningRecord { excerpt: place(&mut others, excerpt), excess_bytes: beginning.excess_bytes }
+        });
+        let beginnings = of_pass.collect();
         let text = |(signature, _): &(usize, Excerpt)| plan.signatures[*signature].text.clone();
-        Self { signatures: all_of.iter().map(text).collect(), of_step, contexts, excerpts: others }
+        Self {
+            signatures: all_of.iter().map(text).collect(),
+            of_step,
+            contexts,
+            excerpts: others,
+            beginnings,
+        }
     }
 
     /// Layers with the numbers of these signatures.

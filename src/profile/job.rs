@@ -444,6 +444,7 @@ pub(super) fn header(
         signatures: contexts.signatures,
         contexts: contexts.contexts,
         excerpts: contexts.excerpts,
+        beginnings: contexts.beginnings,
     }
 }
 

@@ -87,6 +87,8 @@ impl Planner {
             }
             groups.push(group);
         }
+        let beginnings = header.beginnings.iter().map(|beginning| SpanKind::Excerpt(beginning.excerpt));
+        groups.extend(beginnings.filter(|kind| !taken.contains(kind)).map(|kind| vec![kind]));
         let first_round = unfinished.map_or(0, |trace| {
             let rounds = trace.spans.iter().filter(|span| matches!(span.kind, SpanKind::Replay(_)));
             rounds.map(|span| span.round + 1).max().unwrap_or(0)

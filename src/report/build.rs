@@ -1,6 +1,6 @@
 //! From a trace to the run report.
 
-use crate::attribution::{Attribution, SignatureEnergy, attribute, signature_counts};
+use crate::attribution::{Attribution, SignatureEnergy, Stretch, attribute, signature_counts};
 use crate::stats::{Estimate, Uncertain};
 use crate::trace::{LayerRecord, MeterStatus, Trace, Warning};
 use crate::units::Joules;
@@ -8,7 +8,8 @@ use crate::units::Joules;
 use super::doubts::doubt;
 use super::kinds::kind_rows;
 use super::run_file::{
-    AlsoRow, BudgetRow, ClosureRow, IdleRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport, Status,
+    AlsoRow, BudgetRow, ClosureRow, IdleRow, InSituRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA,
+    RunReport, Status,
 };
 use super::sampling::{sampling_row, sampling_warning};
 use super::sanity::check_sanity;
@@ -67,6 +68,7 @@ pub fn run_report(trace: &Trace) -> RunReport {
             active_power_w: primary.active_idle_power.map(|p| p.estimate()),
         },
         closure: vec![closure],
+        in_situ: primary.stretches.iter().map(|stretch| in_situ_row(trace, stretch)).collect(),
         sampling,
         layers,
         warnings,
@@ -74,6 +76,18 @@ pub fn run_report(trace: &Trace) -> RunReport {
     doubt(&mut report, trace, &primary);
     check_sanity(&mut report, &primary);
     report
+}
+
+fn in_situ_row(trace: &Trace, stretch: &Stretch) -> InSituRow {
+    let [first, last] = stretch.layers.map(|layer| trace.header.layers[layer].name.clone());
+    InSituRow {
+        phase: Phase::Forward,
+        first,
+        last,
+        energy_dynamic_j: stretch.in_situ.estimate(),
+        sum_of_layers_dynamic_j: stretch.rows.estimate(),
+        disagrees: stretch.disagrees,
+    }
 }
 
 /// The rows of layers that nobody has measured: what they are and what they cost in operations and bytes.

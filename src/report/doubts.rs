@@ -2,8 +2,10 @@
 //! is said once for the run, with its numbers, its cause and what to do, and marked at every row that it concerns.
 
 use crate::attribution::{
-    Attribution, Commensurate, Frozen, HeldWindows, ReadRate, commensurate, frozen, held_windows, read_rate,
+    Attribution, Commensurate, Frozen, HeldWindows, ReadRate, Stretch, commensurate, frozen, held_windows,
+    read_rate,
 };
+use crate::stats::Uncertain;
 use crate::trace::{MeterKind, SpanKind, Trace, Warning};
 
 use super::run_file::{LayerRow, RunReport, Status};
@@ -50,6 +52,33 @@ pub(super) fn doubt(report: &mut RunReport, trace: &Trace, primary: &Attribution
         mark_pass(report, "commensurate");
     }
     throttled(report, trace, primary);
+    disagreeing(report, primary);
+}
+
+/// Names parts of the pass whose energy is not the sum of their layers, by another estimator, and marks these layers.
+fn disagreeing(report: &mut RunReport, primary: &Attribution) {
+    let found: Vec<&Stretch> = primary.stretches.iter().filter(|stretch| stretch.disagrees).collect();
+    for stretch in found {
+        let [first, last] = stretch.layers;
+        let name = |at: usize| report.layers.get(at).map_or("?", |row| row.name.as_str());
+        let joules = |energy: Uncertain| {
+            let (value, half) = (energy.value, energy.half_width(0.95));
+            format!("{} ± {}", super::si::quantity(value, "J"), super::si::quantity(half, "J"))
+        };
+        let text = format!(
+            "{} to {}: measured behind each other as a part of the pass they cost {} above active idle, and as the sum of \
+             their rows {}. The device may keep other data in its cache, or run at another clock, than the rows assume; \
+             with --precise both are known better",
+            name(first),
+            name(last),
+            joules(stretch.in_situ),
+            joules(stretch.rows),
+        );
+        report.warnings.push(Warning::new("estimators_disagree", text));
+        for row in rows(report).filter(|row| (first..=last).contains(&row.index)) {
+            row.warnings.push("estimators_disagree".to_string());
+        }
+    }
 }
 
 /// Rows of work that was run.

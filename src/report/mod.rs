@@ -20,7 +20,7 @@ pub use disagree::first_difference;
 pub use picture::{OKABE_ITO, PICTURE_NAMES, Picture, PictureError, pictures, png};
 pub use read_run::{RunFileError, parse_run};
 pub use run_file::{
-    AlsoRow, ClosureRow, IdleRow, KindRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA, RunReport,
-    SamplingRow, Status,
+    AlsoRow, ClosureRow, IdleRow, InSituRow, KindRow, LayerRow, Method, PassRow, Phase, RUN_SCHEMA,
+    RunReport, SamplingRow, Status,
 };
 pub use table::{TABLE_STYLE, table};

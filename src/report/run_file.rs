@@ -43,6 +43,9 @@ pub struct RunReport {
     pub idle: IdleRow,
     /// Layers + gaps + residual = measured pass.
     pub closure: Vec<ClosureRow>,
+    /// Parts of the pass by another estimator; files of versions that had none lack the key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_situ: Vec<InSituRow>,
     /// What reading the meters cost; files of versions that did not count it lack the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<SamplingRow>,
@@ -256,6 +259,23 @@ pub struct SamplingRow {
     pub slow_down: Option<Estimate<f64>>,
     /// Why there is no `slow_down`.
     pub reason: Option<String>,
+}
+
+/// A part of the pass, and the sum of its layers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InSituRow {
+    /// Phase.
+    pub phase: Phase,
+    /// Its first layer.
+    pub first: String,
+    /// Its last layer.
+    pub last: String,
+    /// Energy above active idle, by regression on passes that end early.
+    pub energy_dynamic_j: Estimate<Joules>,
+    /// The same as the sum of the rows of `layers`.
+    pub sum_of_layers_dynamic_j: Estimate<Joules>,
+    /// Whether the two differ by more than their errors allow.
+    pub disagrees: bool,
 }
 
 /// The balance: layers + gaps + residual = measured pass.

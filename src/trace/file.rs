@@ -352,6 +352,16 @@ fn check_contexts(header: &Header) -> Result<(), String> {
     if contexts != 0 && contexts != signatures {
         return Err(format!("contexts: expected none or {signatures}, one a signature, found {contexts}"));
     }
+    for beginning in &header.beginnings {
+        limited("excess_bytes, without its sign", beginning.excess_bytes.abs(), MOST_BYTES)?;
+        let first = header.excerpts.get(beginning.excerpt).map(|excerpt| excerpt.first);
+        if first != Some(0) {
+            let found = beginning.excerpt;
+            return Err(format!(
+                "excerpt of a beginning: expected one below {excerpts} that begins with step 0, found {found}"
+            ));
+        }
+    }
     for context in &header.contexts {
         limited("error_bytes", context.error_bytes, MOST_BYTES)?;
         let (what, found, of) = match context.base {

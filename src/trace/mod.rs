@@ -13,9 +13,9 @@ mod state;
 pub use environment::{Environment, WeightsAndInput};
 pub use file::{TRACE_SCHEMA, TraceError, TraceWriter, parse_trace, read_trace};
 pub use record::{
-    Base, Context, Coverage, DeviceRecord, ExcerptRecord, Header, LayerRecord, MeterKind, MeterRecord,
-    MeterStatus, NetworkRecord, PrecisionTarget, Reads, RecordOptions, Sample, Sampling, Span, SpanKind,
-    Tool, Trace, Warning,
+    Base, BeginningRecord, Context, Coverage, DeviceRecord, ExcerptRecord, Header, LayerRecord, MeterKind,
+    MeterRecord, MeterStatus, NetworkRecord, PrecisionTarget, Reads, RecordOptions, Sample, Sampling, Span,
+    SpanKind, Tool, Trace, Warning,
 };
 pub use samples::Samples;
 pub use state::{Condition, FillerRun, WindowState};

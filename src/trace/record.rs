@@ -276,6 +276,9 @@ pub struct Header {
     /// What runs in windows of [`SpanKind::Excerpt`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excerpts: Vec<ExcerptRecord>,
+    /// Those of them that are the first steps of a pass, from short to long: against them the layers' sums are checked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beginnings: Vec<BeginningRecord>,
     /// The device.
     pub device: DeviceRecord,
     /// All meters looked at; samples refer to them by index.
@@ -297,6 +300,16 @@ pub struct ExcerptRecord {
     pub last: usize,
     /// Whether each repetition worked on buffers that no cache held.
     pub fresh: bool,
+}
+
+/// The first steps of a pass, repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeginningRecord {
+    /// Index in [`Header::excerpts`].
+    pub excerpt: usize,
+    /// Bytes that it moves between memory and cache beyond those that its steps move in the network, by reuse distances.
+    pub excess_bytes: f64,
 }
 
 /// What a signature is measured within: its energy is that of the excerpt less that of the same without its last step.

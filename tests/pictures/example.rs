@@ -268,6 +268,7 @@ fn example(name: &str, lines: &[Line], rounds: usize, windows: &[f64]) -> Exampl
         }],
         idle: IdleRow { power_w: Some(around(31.0, 0.4)), active_power_w: Some(around(38.0, 0.3)) },
         sampling: None,
+        in_situ: Vec::new(),
         closure: vec![ClosureRow {
             phase: Phase::Forward,
             sum_of_layers_j: Some(around(total, total * 0.012)),
@@ -385,6 +386,7 @@ fn trace(
         network: network.clone(),
         contexts: Vec::new(),
         excerpts: Vec::new(),
+        beginnings: Vec::new(),
         layers: lines.iter().zip(signatures).map(layer).collect(),
         signatures: distinct.clone(),
         device: device.clone(),

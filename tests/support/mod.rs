@@ -259,6 +259,7 @@ pub(crate) fn header(plan: &Plan, period: f64, rounds: usize) -> Header {
             .collect(),
         contexts: Vec::new(),
         excerpts: Vec::new(),
+        beginnings: Vec::new(),
         signatures: plan.signatures.iter().map(|s| s.text.clone()).collect(),
         device: DeviceRecord {
             kind: "cpu".to_string(),
