@@ -3,8 +3,10 @@
 use std::fs;
 
 use approx::assert_relative_eq;
-use layerjoule::sim::DeviceParameters;
-use layerjoule::trace::{SpanKind, Trace, read_trace};
+use layerjoule::plan::{Plan, PlanOptions};
+use layerjoule::report::run_report;
+use layerjoule::sim::{DeviceParameters, Truth};
+use layerjoule::trace::{Coverage, Span, SpanKind, Trace, read_trace};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -111,6 +113,117 @@ fn the_parts_of_an_uncertainty_make_the_whole() {
         with_parts += 1;
     }
     assert!(with_parts > 30, "{with_parts}");
+}
+
+#[test]
+fn parts_of_the_pass_cost_what_their_layers_do_and_a_wrong_row_is_found() {
+    let planned = Planned::of("networks/resnet18.toml", "sim:rtx3090", &["--seed", "3"]);
+    let parts = planned.run["in_situ"].as_array().unwrap();
+    assert_eq!(parts.len(), 6);
+    let dynamic = |row: &Value| row["energy_dynamic_j"].as_f64().unwrap();
+    let mut held = 0;
+    for part in parts {
+        let names: Vec<&str> = planned.rows().map(|row| row["name"].as_str().unwrap()).collect();
+        let at = |key: &str| names.iter().position(|name| part[key] == **name).unwrap();
+        let within = &names[at("first")..=at("last")];
+        let layers = planned.truth["layers"].as_array().unwrap().iter();
+        let truth: f64 = layers.filter(|l| within.iter().any(|name| l["name"] == **name)).map(dynamic).sum();
+        let of = |key: &str| part["energy_dynamic_j"][key].as_f64().unwrap();
+        held += usize::from((of("low")..=of("high")).contains(&truth));
+        assert_relative_eq!(of("value"), truth, max_relative = 0.1);
+        assert_eq!(part["disagrees"], false, "{part:#}");
+    }
+    assert!(held >= 5, "{held} of 6");
+    // A third less work in the windows of what costs most makes its rows half as large again. Nothing else changes.
+    let mut trace = planned.trace.clone();
+    let energy = |row: &&Value| row["energy_j"]["value"].as_f64().unwrap_or(0.0);
+    let largest = planned.rows().max_by(|a, b| energy(a).total_cmp(&energy(b))).unwrap();
+    let index = planned.rows().position(|row| row["name"] == largest["name"]).unwrap();
+    let signature = trace.header.layers[index].signature.unwrap();
+    for span in trace.spans.iter_mut().filter(|span| span.kind == SpanKind::Replay(signature)) {
+        span.executions *= 2.0 / 3.0;
+    }
+    let report = run_report(&trace);
+    let found: Vec<&str> = report
+        .warnings
+        .iter()
+        .filter(|warning| warning.code == "estimators_disagree")
+        .map(|warning| warning.text.as_str())
+        .collect();
+    assert!(!found.is_empty() && found[0].contains(" as the sum of their rows "), "{found:?}");
+    let row = report.layers.iter().find(|row| row.index == index).unwrap();
+    assert!(row.warnings.iter().any(|code| code == "estimators_disagree"), "{found:?}");
+    assert!(report.in_situ.iter().filter(|part| part.disagrees).count() == found.len());
+    // A sensor that is known to look for a part of the time only sees other parts of each beginning.
+    trace.header.meters[trace.header.primary_meter].coverage = Some(Coverage::PartTime);
+    assert!(run_report(&trace).in_situ.is_empty());
+}
+
+#[test]
+fn passes_that_would_keep_step_with_the_sensor_have_rests_between() {
+    // The sensor looks for 25 of 100 ms, and a pass takes 50 ms: it would see the same quarter of every second pass.
+    let file = repository("networks/alexnet.toml");
+    let network = layerjoule::network::read(&file, &[]).unwrap();
+    let plan = Plan::new(&network, &PlanOptions { batch: 32, ..PlanOptions::default() }).unwrap();
+    let mut device = DeviceParameters::preset("h200").unwrap();
+    for _ in 0..4 {
+        let time = Truth::of(&network, &plan, &device, "sim").pass[0].time_s.value();
+        let speed = &mut device.speed;
+        let rates =
+            [&mut speed.peak_flops_per_s, &mut speed.memory_bytes_per_s, &mut speed.cache_bytes_per_s];
+        rates.into_iter().for_each(|rate| *rate *= time / 0.05);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("device.toml");
+    fs::write(&file, device.to_toml()).unwrap();
+    let planned = Planned::of("networks/alexnet.toml", &format!("sim:{}", file.display()), &[]);
+    let passes = planned.trace.spans.iter().filter(|span| span.kind == SpanKind::Pass);
+    let (rested, kept_step): (Vec<&Span>, Vec<&Span>) =
+        passes.partition(|span| span.state.rest_s.value() > 0.0);
+    assert!(rested.len() >= 5 && kept_step.len() <= 1, "{} {}", rested.len(), kept_step.len());
+    let pass = planned.run["pass"][0]["energy_j"]["value"].as_f64().unwrap();
+    assert_relative_eq!(pass, planned.truth["pass"][0]["energy_j"].as_f64().unwrap(), max_relative = 0.01);
+    let warnings = planned.run["warnings"].as_array().unwrap();
+    assert!(warnings.iter().all(|warning| warning["code"] != "commensurate"), "{warnings:#?}");
+}
+
+#[test]
+fn active_idle_is_that_between_two_kernels_however_soon_the_device_lets_go_of_it() {
+    // The clocks are held for a fifth of a second only; a window of idle is longer.
+    let mut device = DeviceParameters::preset("h200").unwrap();
+    (device.power.hold_s, device.power.tail_s) = (0.2, 1.0);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("device.toml");
+    fs::write(&file, device.to_toml()).unwrap();
+    let planned = Planned::of("networks/alexnet.toml", &format!("sim:{}", file.display()), &["--quick"]);
+    let celsius = planned.truth["temperature_c"].as_f64().unwrap();
+    let leakage = device.thermal.leakage_w_per_k * (celsius - device.thermal.reference_c);
+    let found = planned.run["idle"]["active_power_w"]["value"].as_f64().unwrap();
+    assert_relative_eq!(found, device.power.active_idle_w + leakage, max_relative = 0.015);
+}
+
+#[test]
+fn a_limit_that_begins_to_act_in_the_warm_up_leads_to_another_temperature() {
+    // Leakage takes a cold board that is below its limit over it: from there on, the limit heats it, and no longer more.
+    let network = layerjoule::network::read(&repository("networks/alexnet.toml"), &[]).unwrap();
+    let plan = Plan::new(&network, &PlanOptions { batch: 32, ..PlanOptions::default() }).unwrap();
+    let mut device = DeviceParameters::preset("rtx3090").unwrap();
+    device.power.limit_w = 1e4;
+    let free = Truth::of(&network, &plan, &device, "sim");
+    let free_w = free.pass[0].energy_j.value() / free.pass[0].time_s.value();
+    device.power.limit_w = 0.96 * free_w;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("device.toml");
+    fs::write(&file, device.to_toml()).unwrap();
+    let planned = Planned::of("networks/alexnet.toml", &format!("sim:{}", file.display()), &["--quick"]);
+    let reference =
+        layerjoule::attribution::attribute(&planned.trace, planned.trace.header.primary_meter).reference;
+    let truth = planned.truth["temperature_c"].as_f64().unwrap();
+    assert!(free.temperature_c - truth > 1.0, "{} {truth}", free.temperature_c);
+    let found = reference.celsius.unwrap();
+    assert!((found.value - truth).abs() < 0.7, "{} {truth}", found.value);
+    let clock = planned.truth["clock_mhz"].as_f64().unwrap();
+    assert_relative_eq!(reference.megahertz.unwrap().value, clock, max_relative = 0.01);
 }
 
 #[test]

@@ -20,7 +20,7 @@ mod sum;
 
 pub use agreement::{EnergyPair, energy_pairs, family_confidence, null_power};
 pub use balance::{Balance, balance};
-pub use commensurate::{Commensurate, commensurate};
+pub use commensurate::{Commensurate, commensurate, pad};
 pub use counting::Counting;
 pub use frozen::{Frozen, frozen};
 pub use in_situ::Stretch;
@@ -36,7 +36,7 @@ use std::collections::HashMap;
 
 use crate::stats::Uncertain;
 use crate::trace::{Span, SpanKind, Trace};
-use crate::units::Joules;
+use crate::units::{Joules, Seconds};
 
 use in_situ::stretches;
 use integrate::{edge_energies, reading, still, too_short};
@@ -80,6 +80,8 @@ pub fn attribute(trace: &Trace, meter: usize) -> Attribution {
     let warm = windows.spans_of(SpanKind::WarmUp).filter(|(span, _)| span.round > 0);
     let busy: Vec<(Reading, Option<f64>)> = warm
         .chain(windows.spans_of(SpanKind::Pass))
+        // What a kelvin costs is told by work of one power.
+        .filter(|(span, _)| span.state.rest_s == Seconds::ZERO)
         .map(|(span, reading)| (reading, span.state.celsius))
         .collect();
     // Rounds of fixed number are short, and hardly tell where the temperature leads: they are taken as they are.
