@@ -168,7 +168,7 @@ impl Clocks {
         let tried = self.tried.get(&kind)?;
         let least =
             if self.limited && self.filler.is_some() && self.filler() != Some(kind) { -MOST } else { 0.0 };
-        let (mut small, mut large): (Option<(f64, f64)>, Option<(f64, f64)>) = (None, None);
+        let (mut small, mut large) = (None::<(f64, f64)>, None::<(f64, f64)>);
         for &(share, clock) in tried.iter().rev() {
             let off = clock - network;
             let within = small.is_none_or(|s| share > s.0) && large.is_none_or(|l| share < l.0);

@@ -39,8 +39,8 @@ Commands:
            artefact alone; without options all of docs/accuracy.md, in some minutes, and with some
            what they say: --device NAME and --network NAME (each may be repeated),
            --random-device SEED (a device of random artefacts; saved to target/accuracy),
-           --batch N, --seeds 20, --artefacts, --json FILE; --check measures sim:ideal, and exit
-           code 1 means that a bound is missed
+           --batch N, --seeds 20, --ours (not the four other methods), --artefacts, --json FILE;
+           --check measures sim:ideal, and exit code 1 means that a bound is missed
   gpu pack build what a machine with a GPU and no Rust needs into target/gpu-bundle and
            target/gpu-bundle.tar.gz (--out DIR; --facts FILE for part 0): docs/gpu-runs.md
   gpu collect ARCHIVE...
