@@ -308,10 +308,11 @@ fn the_device_is_looked_at_while_its_load_still_runs() {
     assert!(recording.error.is_none(), "{:?}", recording.error);
     assert!(probe.seen.iter().all(|(said, works)| said == works), "{:?}", probe.seen);
     let busy = probe.seen.iter().filter(|(said, _)| *said).count();
-    // Thrice in each window of work, at every third of ten readings, and behind its end; once behind one of rest. Each look
-    // notes two things.
+    // Thrice in each window of work, at every third of ten readings, and behind its end; before one of whole passes once
+    // more, which shows that the device has no clock to wait for; once behind one of rest. Each look notes two things.
     let work = working(&recording.trace).count();
-    assert_eq!(busy, 2 * 4 * work);
+    let passes = recording.trace.spans.iter().filter(|span| span.kind == SpanKind::Pass).count();
+    assert_eq!(busy, 2 * (4 * work + passes));
     assert_eq!(probe.seen.len() - busy, 2 * (recording.trace.spans.len() - work));
 }
 

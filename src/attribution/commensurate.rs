@@ -5,7 +5,7 @@
 //! numbers: the mean over a look of length W passes harmonic h of a pass of time t with sinc(h W / t), and looks a period T
 //! apart turn it by h T / t of a circle from one to the next. A whole number of turns is none, and nothing averages out.
 
-use crate::trace::{Coverage, MeterKind, SpanKind, Trace};
+use crate::trace::{Coverage, ExcerptRecord, Header, MeterKind, SpanKind, Trace};
 use crate::units::Seconds;
 
 use super::signature::SignatureEnergy;
@@ -75,6 +75,19 @@ pub fn commensurate(
         periods,
         error,
     })
+}
+
+/// Whether the power of a kind of work changes within an execution: it has several steps.
+pub fn changes(header: &Header, kind: SpanKind) -> bool {
+    let several = |excerpt: &ExcerptRecord| excerpt.first < excerpt.last;
+    match kind {
+        SpanKind::Pass => true,
+        SpanKind::Replay(signature) => {
+            header.contexts.get(signature).is_some_and(|context| several(&context.excerpt))
+        }
+        SpanKind::Excerpt(excerpt) => header.excerpts.get(excerpt).is_some_and(several),
+        _ => false,
+    }
 }
 
 /// Whether work whose executions take so many seconds keeps step with a meter's sensor, which may not look all the time.

@@ -6,7 +6,7 @@ use crate::stats::Uncertain;
 use crate::trace::{Base, Span, SpanKind};
 
 use super::Windows;
-use super::commensurate::keeps_step;
+use super::commensurate::{changes, keeps_step};
 use super::counting::Counting;
 use super::integrate::Reading;
 use super::reference::{Correction, Reference, Sensitivity};
@@ -157,7 +157,8 @@ impl<'a> Steady<'a> {
             let time = (reading.time - span.state.rest_s.value()) / reading.executions;
             keeps_step(self.windows.trace, self.windows.meter, time)
         };
-        if windows.iter().any(|window| rests(window.0)) && windows.iter().any(in_step) {
+        let changes = changes(&self.windows.trace.header, kind);
+        if changes && windows.iter().any(|window| rests(window.0)) && windows.iter().any(in_step) {
             windows.retain(|window| rests(window.0));
         }
         windows

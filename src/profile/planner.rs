@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::attribution::{
-    Attribution, attribute, pad, span_energy, steady_clock, steady_power, steady_temperature,
+    Attribution, attribute, changes, pad, span_energy, steady_clock, steady_power, steady_temperature,
 };
 use crate::clock::Instant;
 use crate::run::{Controller, Mixing, Request, Schedule};
@@ -141,18 +141,8 @@ impl Planner {
 
     /// Takes note of work that keeps step with the sensor; whether that is new.
     fn note_step(&mut self, trace: &Trace, span: &Span) -> bool {
-        let changes = match span.kind {
-            SpanKind::Pass => true,
-            SpanKind::Replay(signature) => {
-                let excerpt = trace.header.contexts.get(signature).map(|context| context.excerpt);
-                excerpt.is_some_and(|excerpt| excerpt.first < excerpt.last)
-            }
-            SpanKind::Excerpt(excerpt) => {
-                trace.header.excerpts.get(excerpt).is_some_and(|excerpt| excerpt.first < excerpt.last)
-            }
-            _ => false,
-        };
         let time = (span.length() - span.state.rest_s).value() / span.executions;
+        let changes = changes(&trace.header, span.kind);
         let pad = pad(trace, trace.header.primary_meter, time).filter(|_| changes);
         let Some(pad) = pad.map(|pad| (pad.value() * 1e6).round() as u32) else { return false };
         self.pads.insert(span.kind, pad).is_none() && span.state.rest_s == Seconds::ZERO

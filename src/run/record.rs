@@ -271,7 +271,13 @@ fn lengths(kind: SpanKind, options: &RecordOptions, period: Option<Seconds>, que
     let at_least = |length: Seconds, least: Seconds| if length < least { least } else { length };
     let window = |length: Seconds, n: usize| {
         let window = at_least(length, updates(n));
-        Lengths { settle: options.settle_s, window, every: Some(window / samples), rest: Rests::Never }
+        Lengths {
+            settle: options.settle_s,
+            window,
+            every: Some(window / samples),
+            rest: Rests::Never,
+            still: false,
+        }
     };
     let replay = window(options.window_s, options.window_updates);
     let short = Lengths {
@@ -279,6 +285,7 @@ fn lengths(kind: SpanKind, options: &RecordOptions, period: Option<Seconds>, que
         window: options.sampling_window_s,
         every: replay.every,
         rest: Rests::Never,
+        still: false,
     };
     match kind {
         SpanKind::WarmUp => Lengths { settle: Seconds::ZERO, ..window(options.warm_up_s, 0) },
@@ -287,7 +294,8 @@ fn lengths(kind: SpanKind, options: &RecordOptions, period: Option<Seconds>, que
             // As many more updates as the window is longer.
             let times = at_least(options.pass_window_s, options.window_s) / options.window_s;
             let updates = (options.window_updates as f64 * times).round() as usize;
-            Lengths { every: replay.every, ..window(options.pass_window_s, updates) }
+            // Whole passes tell the clock of the network; other work is compared with it at the clock that it has.
+            Lengths { every: replay.every, still: true, ..window(options.pass_window_s, updates) }
         }
         SpanKind::Idle | SpanKind::ActiveIdle => {
             Lengths { every: replay.every, ..window(options.idle_window_s, options.window_updates) }

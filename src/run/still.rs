@@ -16,26 +16,31 @@ pub(super) const PATIENCE: f64 = 25.0;
 #[derive(Debug, Default)]
 pub(super) struct Stillness {
     seen: Vec<(Instant, f64)>,
+    looked: Option<Instant>,
 }
 
 impl Stillness {
     /// Forgets all, for a new load.
     pub(super) fn begin(&mut self) {
         self.seen.clear();
+        self.looked = None;
         // Nothing is allocated while a window is open.
         self.seen.reserve(ROOM);
     }
 
     /// When the next look is due.
     pub(super) fn due(&self, now: Instant) -> Instant {
-        self.seen.last().map_or(now, |(at, _)| *at + EVERY)
+        self.looked.map_or(now, |at| at + EVERY)
     }
 
-    /// Takes note of a look. A device without a clock to show is as still as it can be seen to be.
-    pub(super) fn note(&mut self, at: Instant, condition: Condition) {
+    /// Takes note of a look; whether the device shows a clock at all.
+    pub(super) fn note(&mut self, at: Instant, condition: Condition) -> bool {
+        self.looked = Some(at);
+        let clock = condition.megahertz.filter(|clock| *clock > 0.0);
         if self.seen.len() < ROOM {
-            self.seen.extend(condition.megahertz.filter(|clock| *clock > 0.0).map(|clock| (at, clock)));
+            self.seen.extend(clock.map(|clock| (at, clock)));
         }
+        clock.is_some()
     }
 
     /// Whether the clock has come to rest since `begin`: its means over the second and the last third of the time are the
@@ -92,7 +97,9 @@ mod tests {
     #[test]
     fn a_device_that_shows_no_clock_is_not_waited_for() {
         let mut stillness = Stillness::default();
-        stillness.note(Instant::default(), Condition::default());
+        assert!(!stillness.note(Instant::default(), Condition::default()));
         assert!(stillness.is_still(Instant::default(), Instant::default() + Seconds::new(0.3)));
+        // Nor is it asked again at once.
+        assert_eq!(stillness.due(Instant::default()), Instant::default() + EVERY);
     }
 }

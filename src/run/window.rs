@@ -76,6 +76,8 @@ pub(super) struct Lengths {
     pub(super) every: Option<Seconds>,
     /// When a device that queues has nothing to do.
     pub(super) rest: Rests,
+    /// Whether the window waits for a clock that stands still.
+    pub(super) still: bool,
 }
 
 /// A finished window.
@@ -274,8 +276,7 @@ impl<'a> Rig<'a> {
         let unit = task.map_or(Ok(1), |task| self.executor.ready(task, self.clock))?.max(1);
         if self.executor.queues() {
             self.queue = task.map(|task| Queue::new(task, unit, lengths.rest));
-            // Whole passes tell the clock of the network; other work is compared with it at the clock that it has.
-            let patience = if load == Load::Pass { settle * PATIENCE } else { settle };
+            let patience = if lengths.still { settle * PATIENCE } else { settle };
             return self.settle_queue(settle, patience, probe).map(|()| unit);
         }
         let until = self.clock.now() + settle;
@@ -315,7 +316,7 @@ impl<'a> Rig<'a> {
         let begin = self.clock.now();
         let until = begin + settle;
         let patience = until + settle + STILL;
-        let moves = for_clock > settle;
+        let mut moves = for_clock > settle;
         let moves_until = begin + for_clock;
         self.still.begin();
         loop {
@@ -323,17 +324,19 @@ impl<'a> Rig<'a> {
             if now - self.last_read > SETTLE_UNREAD {
                 self.read_all_before_window()?;
             }
-            if moves && now >= self.still.due(now) {
-                self.top_up()?;
-                self.still.note(now, probe.look(true));
-            }
             let steady = self.queue.as_ref().is_none_or(Queue::is_steady);
+            // A look takes milliseconds, which short bursts do not outlast.
+            if moves && steady && now >= self.still.due(now) {
+                self.top_up()?;
+                // Of a device that shows no clock there is nothing to wait for.
+                moves = self.still.note(now, probe.look(true));
+            }
             let still = !moves || now >= moves_until || self.still.is_still(begin, now);
             if now >= until && (steady || now > patience) && still {
                 return Ok(());
             }
             let next = if until > now { until } else { now + self.burst_target() };
-            let next = if moves { next.min(self.still.due(now)) } else { next };
+            let next = if moves && steady { next.min(self.still.due(now)) } else { next };
             self.go_on(next.min(now + SETTLE_UNREAD))?;
         }
     }
