@@ -6,7 +6,7 @@ use approx::assert_relative_eq;
 use layerjoule::plan::{Plan, PlanOptions};
 use layerjoule::report::run_report;
 use layerjoule::sim::{DeviceParameters, Truth};
-use layerjoule::trace::{Base, Coverage, LayerRecord, Span, SpanKind, Trace, read_trace};
+use layerjoule::trace::{Base, Coverage, LayerRecord, SpanKind, Trace, read_trace};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -164,34 +164,6 @@ fn parts_of_the_pass_cost_what_their_layers_do_and_a_wrong_row_is_found() {
     // A sensor that is known to look for a part of the time only sees other parts of each beginning.
     trace.header.meters[trace.header.primary_meter].coverage = Some(Coverage::PartTime);
     assert!(run_report(&trace).in_situ.is_empty());
-}
-
-#[test]
-fn passes_that_would_keep_step_with_the_sensor_have_rests_between() {
-    // The sensor looks for 25 of 100 ms, and a pass takes 50 ms: it would see the same quarter of every second pass.
-    let file = repository("networks/alexnet.toml");
-    let network = layerjoule::network::read(&file, &[]).unwrap();
-    let plan = Plan::new(&network, &PlanOptions { batch: 32, ..PlanOptions::default() }).unwrap();
-    let mut device = DeviceParameters::preset("h200").unwrap();
-    for _ in 0..4 {
-        let time = Truth::of(&network, &plan, &device, "sim").pass[0].time_s.value();
-        let speed = &mut device.speed;
-        let rates =
-            [&mut speed.peak_flops_per_s, &mut speed.memory_bytes_per_s, &mut speed.cache_bytes_per_s];
-        rates.into_iter().for_each(|rate| *rate *= time / 0.05);
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("device.toml");
-    fs::write(&file, device.to_toml()).unwrap();
-    let planned = Planned::of("networks/alexnet.toml", &format!("sim:{}", file.display()), &[]);
-    let passes = planned.trace.spans.iter().filter(|span| span.kind == SpanKind::Pass);
-    let (rested, kept_step): (Vec<&Span>, Vec<&Span>) =
-        passes.partition(|span| span.state.rest_s.value() > 0.0);
-    assert!(rested.len() >= 5 && kept_step.len() <= 1, "{} {}", rested.len(), kept_step.len());
-    let pass = planned.run["pass"][0]["energy_j"]["value"].as_f64().unwrap();
-    assert_relative_eq!(pass, planned.truth["pass"][0]["energy_j"].as_f64().unwrap(), max_relative = 0.01);
-    let warnings = planned.run["warnings"].as_array().unwrap();
-    assert!(warnings.iter().all(|warning| warning["code"] != "commensurate"), "{warnings:#?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! numbers: the mean over a look of length W passes harmonic h of a pass of time t with sinc(h W / t), and looks a period T
 //! apart turn it by h T / t of a circle from one to the next. A whole number of turns is none, and nothing averages out.
 
-use crate::trace::{Coverage, ExcerptRecord, Header, MeterKind, SpanKind, Trace};
+use crate::trace::{Coverage, MeterKind, SpanKind, Trace};
 use crate::units::Seconds;
 
 use super::signature::SignatureEnergy;
@@ -59,11 +59,6 @@ pub fn commensurate(
     let period = period_of_looks(trace, meter)?;
     let time = pass.time?.value;
     let (passes, periods) = in_step(time, period)?;
-    // With rests of many lengths between them they keep step with nothing.
-    let of_passes = || trace.spans.iter().filter(|span| span.kind == SpanKind::Pass);
-    if of_passes().filter(|span| span.state.rest_s.value() > 0.0).count() > 1 {
-        return None;
-    }
     let course = Course::of(trace, signatures, time, pass.energy?.value);
     let updates = updates(trace, period).filter(|&updates| updates < LOSES_STEP)?;
     let look = window.map_or(period * SHORTEST_LOOK, Seconds::value);
@@ -75,39 +70,6 @@ pub fn commensurate(
         periods,
         error,
     })
-}
-
-/// Whether the power of a kind of work changes within an execution: it has several steps.
-pub fn changes(header: &Header, kind: SpanKind) -> bool {
-    let several = |excerpt: &ExcerptRecord| excerpt.first < excerpt.last;
-    match kind {
-        SpanKind::Pass => true,
-        SpanKind::Replay(signature) => {
-            header.contexts.get(signature).is_some_and(|context| several(&context.excerpt))
-        }
-        SpanKind::Excerpt(excerpt) => header.excerpts.get(excerpt).is_some_and(several),
-        _ => false,
-    }
-}
-
-/// Whether work whose executions take so many seconds keeps step with a meter's sensor, which may not look all the time.
-pub(super) fn keeps_step(trace: &Trace, meter: usize, time: f64) -> bool {
-    period_of_looks(trace, meter).and_then(|period| in_step(time, period)).is_some()
-}
-
-/// How long to rest behind each execution of work that keeps step with a meter's sensor, so that it does no longer; none for
-/// work that does not. Phases of the golden ratio are the farthest from all simple fractions.
-pub fn pad(trace: &Trace, meter: usize, time: f64) -> Option<Seconds> {
-    let period = period_of_looks(trace, meter)?;
-    in_step(time, period).map(|_| Seconds::new(pad_of(time / period) * period))
-}
-
-/// The least rest, in periods, behind work of so many periods.
-fn pad_of(turns: f64) -> f64 {
-    // Beyond what little the times of executions differ by.
-    let least = turns * (1.0 + PERIOD_ERROR);
-    let ahead = [0.381_966, 0.618_034].map(|golden: f64| golden + (least - golden).ceil().max(0.0));
-    ahead[0].min(ahead[1]) - turns
 }
 
 /// The update period of a sensor that may look for a part of it only.
@@ -244,16 +206,6 @@ mod tests {
         // 2.618 passes in a period, the square of the golden ratio, farthest from simple fractions. The first harmonic, 0.64
         // x 0.43 of the mean, is turned by 0.38 of a circle from look to look: of 50 a 47th is left.
         assert!(halves(0.1 / 2.618).worst_error(0.1, 0.025, 50) < 0.02);
-    }
-
-    #[test]
-    fn a_pad_makes_the_turns_golden() {
-        // Quarters, halves, whole and double periods: the next of 0.382 and 0.618 beyond.
-        for (turns, golden) in [(0.25, 0.381_966), (0.5, 0.618_034), (1.0, 1.381_966), (2.0, 2.381_966)] {
-            assert_relative_eq!(turns + pad_of(turns), golden, max_relative = 1e-6);
-        }
-        // 1 % before the golden ratio itself is too near to it to be told: the next one.
-        assert_relative_eq!(0.61 + pad_of(0.61), 1.381_966, max_relative = 1e-6);
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod sum;
 
 pub use agreement::{EnergyPair, energy_pairs, family_confidence, null_power};
 pub use balance::{Balance, balance};
-pub use commensurate::{Commensurate, changes, commensurate, pad};
+pub use commensurate::{Commensurate, commensurate};
 pub use counting::Counting;
 pub use frozen::{Frozen, frozen};
 pub use in_situ::Stretch;

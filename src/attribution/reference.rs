@@ -288,9 +288,6 @@ pub fn steady_clock(trace: &Trace) -> Option<(f64, bool)> {
 /// A limit that has come to act in the warm-up acts in the steady state, also if passes are measured while the device is
 /// cooler.
 fn clock(trace: &Trace, passes: &[&Span], celsius: Option<Uncertain>) -> Option<Uncertain> {
-    // Rests between passes bring a boost that the network does not have.
-    let rests = |span: &&&Span| span.state.rest_s.value() > 0.0;
-    let passes: Vec<&Span> = passes.iter().filter(|span| !rests(span)).copied().collect();
     let seen: Vec<f64> = passes.iter().filter_map(|span| span.state.megahertz).collect();
     let mean = match seen.len() {
         0 => return None,
@@ -298,7 +295,7 @@ fn clock(trace: &Trace, passes: &[&Span], celsius: Option<Uncertain>) -> Option<
         _ => Uncertain::mean_of(&seen)?,
     };
     let warm = settling(trace);
-    let limited = || warm.iter().chain(&passes).filter(|span| span.state.limited);
+    let limited = || warm.iter().chain(passes).filter(|span| span.state.limited);
     let Some(celsius) = celsius.filter(|_| limited().next().is_some()) else { return Some(mean) };
     let pairs: Vec<(f64, f64)> =
         limited().filter_map(|span| Some((span.state.celsius?, span.state.megahertz?))).collect();

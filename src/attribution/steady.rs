@@ -3,10 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::stats::Uncertain;
-use crate::trace::{Base, Span, SpanKind};
+use crate::trace::{Base, SpanKind};
 
 use super::Windows;
-use super::commensurate::{changes, keeps_step};
 use super::counting::Counting;
 use super::integrate::Reading;
 use super::reference::{Correction, Reference, Sensitivity};
@@ -149,27 +148,12 @@ impl<'a> Steady<'a> {
         }
     }
 
-    /// The windows of a kind of work; where its executions keep step with the sensor, those with rests between, if there are.
-    fn padded(&self, kind: SpanKind) -> Vec<(&'a Span, Reading)> {
-        let mut windows: Vec<(&Span, Reading)> = self.windows.spans_of(kind).collect();
-        let rests = |span: &Span| span.state.rest_s.value() > 0.0;
-        let in_step = |(span, reading): &(&Span, Reading)| {
-            let time = (reading.time - span.state.rest_s.value()) / reading.executions;
-            keeps_step(self.windows.trace, self.windows.meter, time)
-        };
-        let changes = changes(&self.windows.trace.header, kind);
-        if changes && windows.iter().any(|window| rests(window.0)) && windows.iter().any(in_step) {
-            windows.retain(|window| rests(window.0));
-        }
-        windows
-    }
-
     /// The windows of a kind of work, each as it would have been in the steady state.
     fn corrected(&self, kind: SpanKind) -> Corrected {
         let idle = self.active_idle.map_or(0.0, |idle| idle.value);
         let (mut windows, mut fillers) = (Vec::new(), Vec::new());
         let (mut rests, mut magnified) = (false, 0.0);
-        for (span, reading) in self.padded(kind) {
+        for (span, reading) in self.windows.spans_of(kind) {
             rests |= span.state.rest_s.value() > 0.0;
             let (mut reading, correction) = self.reference.warmed(span, reading, idle);
             let (mut unsure, whole) = (0.0, reading.energy);

@@ -228,7 +228,7 @@ impl Clocks {
             let step = self.filler?;
             let (own, filler) = (self.own.get(&kind)?, self.own.get(&SpanKind::Filler(step))?);
             let (times, fillers) = ratio(-share, own.time, filler.time);
-            Some(Mixing { times, filler: Some((step, fillers)), ..Mixing::default() })
+            Some(Mixing { times, filler: Some((step, fillers)), rest_permille: 0 })
         };
         times().unwrap_or_default()
     }

@@ -9,12 +9,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::attribution::{
-    Attribution, attribute, changes, pad, span_energy, steady_clock, steady_power, steady_temperature,
+    Attribution, attribute, span_energy, steady_clock, steady_power, steady_temperature,
 };
 use crate::clock::Instant;
-use crate::run::{Controller, Mixing, Request, Schedule};
+use crate::run::{Controller, Request, Schedule};
 use crate::stats::Rng;
-use crate::trace::{Base, Header, PrecisionTarget, Span, SpanKind, Trace};
+use crate::trace::{Base, Header, PrecisionTarget, SpanKind, Trace};
 use crate::units::Seconds;
 
 use super::clock::{Clocks, Load};
@@ -53,8 +53,6 @@ pub(super) struct Planner {
     stage: Stage,
     clocks: Clocks,
     attempts: HashMap<SpanKind, usize>,
-    /// Work that would keep step with the sensor, with the microseconds behind each execution that prevent it.
-    pads: HashMap<SpanKind, u32>,
     /// Spans that have been looked at.
     seen: usize,
     /// Rounds that each kind of work needs; known after the pilot.
@@ -105,7 +103,6 @@ impl Planner {
             stage: Stage::Begin,
             clocks: Clocks::default(),
             attempts: HashMap::new(),
-            pads: HashMap::new(),
             seen: 0,
             needed: HashMap::new(),
             handed_out: 0,
@@ -127,7 +124,7 @@ impl Planner {
                 steady_clock(trace).into_iter().for_each(|clock| self.clocks.lead_to(clock));
             }
             let load = Load::of(span, energy.value());
-            if !self.clocks.note(span.kind, load) && !self.note_step(trace, span) {
+            if !self.clocks.note(span.kind, load) {
                 continue;
             }
             let attempts = self.attempts.entry(span.kind).or_default();
@@ -137,15 +134,6 @@ impl Planner {
             }
         }
         self.seen = trace.spans.len();
-    }
-
-    /// Takes note of work that keeps step with the sensor; whether that is new.
-    fn note_step(&mut self, trace: &Trace, span: &Span) -> bool {
-        let time = (span.length() - span.state.rest_s).value() / span.executions;
-        let changes = changes(&trace.header, span.kind);
-        let pad = pad(trace, trace.header.primary_meter, time).filter(|_| changes);
-        let Some(pad) = pad.map(|pad| (pad.value() * 1e6).round() as u32) else { return false };
-        self.pads.insert(span.kind, pad).is_none() && span.state.rest_s == Seconds::ZERO
     }
 
     /// What comes after all that was asked for.
@@ -275,9 +263,6 @@ impl Controller for Planner {
         let mut request = self.queue.pop_front()?;
         // What was learnt since it was put into the queue counts.
         request.mixing = self.clocks.mixing(request.kind);
-        if request.mixing == Mixing::default() {
-            request.mixing.pad_us = self.pads.get(&request.kind).copied().unwrap_or(0);
-        }
         self.handed_out += 1;
         Some(request)
     }

@@ -41,23 +41,6 @@ const FIRST_PATIENCE: Seconds = Seconds::new(600.0);
 /// Finished bursts that there is room for: nothing is allocated in a window of less than 20 s.
 const ROOM: usize = 1024;
 
-/// When the device has nothing to do.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Rests {
-    /// Never.
-    Never,
-    /// For a part of the time, between short bursts, in lengths that differ.
-    Part(f64),
-    /// Behind each execution, always for as long.
-    Each(Seconds),
-}
-
-impl Rests {
-    pub(super) fn any(self) -> bool {
-        self != Self::Never
-    }
-}
-
 /// A burst that is not known to be finished.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
@@ -82,7 +65,8 @@ pub(super) struct Queue {
     unit: u64,
     /// Executions of the next burst, whole units.
     burst: u64,
-    rest: Rests,
+    /// Part of the time for which the device rests between bursts; none to keep it busy.
+    rest: f64,
     /// Bursts so far, for the lengths of rests.
     rests: u32,
     /// In order; never more than [`DEPTH`].
@@ -93,7 +77,7 @@ pub(super) struct Queue {
 
 impl Queue {
     /// An empty queue for a task that is ready; `unit` is what [`Executor::ready`] gave.
-    pub(super) fn new(task: Task, unit: u64, rest: Rests) -> Self {
+    pub(super) fn new(task: Task, unit: u64, rest: f64) -> Self {
         let (waiting, done) = (VecDeque::with_capacity(DEPTH), VecDeque::with_capacity(ROOM));
         Self { task, unit, burst: unit, rest, rests: 0, waiting, done }
     }
@@ -147,25 +131,20 @@ impl Queue {
 
     /// Whether the device is to rest now.
     fn is_resting(&self, now: Instant) -> bool {
-        self.rest.any() && (!self.waiting.is_empty() || self.rests_until().is_some_and(|until| now < until))
+        self.rest > 0.0 && (!self.waiting.is_empty() || self.rests_until().is_some_and(|until| now < until))
     }
 
     /// Until when the device rests behind its last burst: as long as makes the part of the time asked for, more or less.
     fn rests_until(&self) -> Option<Instant> {
         let last = self.done.back()?;
-        let part = match self.rest {
-            Rests::Never => return None,
-            Rests::Part(part) => part,
-            Rests::Each(rest) => return Some(last.to + rest),
-        };
-        let mean = (last.to - last.from) * (part / (1.0 - part));
+        let mean = (last.to - last.from) * (self.rest / (1.0 - self.rest));
         let turn = (f64::from(self.rests) * GOLDEN).fract();
         Some(last.to + mean * (1.0 + DITHER * (turn - 0.5)))
     }
 
     /// Work in a burst.
     fn target(&self) -> Seconds {
-        if self.rest.any() { SHORT_BURST } else { BURST }
+        if self.rest > 0.0 { SHORT_BURST } else { BURST }
     }
 
     /// Whether bursts are as long as they should be.
@@ -181,8 +160,8 @@ impl Queue {
             let each = self.each()?;
             Some(self.begun(front) + each * front.executions as f64)
         });
-        let soon = now + if self.rest.any() { OVERDUE_REST } else { OVERDUE };
-        if let Some(until) = self.rests_until().filter(|_| self.rest.any() && self.waiting.is_empty()) {
+        let soon = now + if self.rest > 0.0 { OVERDUE_REST } else { OVERDUE };
+        if let Some(until) = self.rests_until().filter(|_| self.rest > 0.0 && self.waiting.is_empty()) {
             return if until > now { until } else { now + MOMENT };
         }
         due.filter(|&due| due > now).unwrap_or(soon)
@@ -221,7 +200,7 @@ impl Queue {
 
     /// How many bursts the queue should hold: fewer where one lasts long, since all of them are waited for in the end.
     fn depth(&self) -> usize {
-        if self.rest.any() {
+        if self.rest > 0.0 {
             return 1;
         }
         let Some(each) = self.each() else { return FEWEST };
@@ -252,9 +231,6 @@ impl Queue {
     /// held up does not make a huge one, and stay as they are where they are about right: then equal bursts make
     /// equal stretches.
     fn fit(&mut self, took: Seconds, executions: u64) {
-        if matches!(self.rest, Rests::Each(_)) {
-            return;
-        }
         let took = took.value().max(1e-9);
         if (0.5..=2.0).contains(&(took / self.target().value())) {
             return;

@@ -11,7 +11,6 @@ use crate::trace::{
 use crate::units::Seconds;
 
 use super::environment::Probe;
-use super::queue::Rests;
 use super::schedule::{Controller, Mixing, Request};
 use super::window::{Lengths, Load, Rig, Window};
 
@@ -139,16 +138,10 @@ pub fn record(
             }
         };
         let mut lost = Vec::new();
-        let rest = match request.mixing {
-            Mixing { pad_us, .. } if pad_us > 0 => Rests::Each(Seconds::new(f64::from(pad_us) * 1e-6)),
-            Mixing { rest_permille, .. } if rest_permille > 0 => {
-                Rests::Part(f64::from(rest_permille) / 1000.0)
-            }
-            _ => Rests::Never,
-        };
+        let rest = f64::from(request.mixing.rest_permille) / 1000.0;
         let usual = lengths(request.kind, &options, period, queues);
         // What a sensor sees of bursts depends on when it looks, so it looks more often.
-        let longer = if rest.any() { usual.window * RESTING } else { usual.window };
+        let longer = if rest > 0.0 { usual.window * RESTING } else { usual.window };
         let lengths = Lengths { rest, window: longer, ..usual };
         let measured = measure(&mut rig, load, lengths, &mut *probe, &mut lost);
         let mut told: Result<(), TraceError> = lost.iter().try_for_each(|reason| {
@@ -271,20 +264,14 @@ fn lengths(kind: SpanKind, options: &RecordOptions, period: Option<Seconds>, que
     let at_least = |length: Seconds, least: Seconds| if length < least { least } else { length };
     let window = |length: Seconds, n: usize| {
         let window = at_least(length, updates(n));
-        Lengths {
-            settle: options.settle_s,
-            window,
-            every: Some(window / samples),
-            rest: Rests::Never,
-            still: false,
-        }
+        Lengths { settle: options.settle_s, window, every: Some(window / samples), rest: 0.0, still: false }
     };
     let replay = window(options.window_s, options.window_updates);
     let short = Lengths {
         settle: options.sampling_window_s / 2.0,
         window: options.sampling_window_s,
         every: replay.every,
-        rest: Rests::Never,
+        rest: 0.0,
         still: false,
     };
     match kind {

@@ -24,8 +24,6 @@ pub struct Mixing {
     pub filler: Option<(usize, u64)>,
     /// Part of the time for which the device rests, in thousandths.
     pub rest_permille: u32,
-    /// Length of a rest behind each execution, in microseconds, so that it keeps step with no sensor; 0 for none.
-    pub pad_us: u32,
 }
 
 impl Request {

@@ -16,7 +16,7 @@ use crate::units::{Joules, Seconds};
 
 use super::changes::{Changes, NextLook};
 use super::environment::Probe;
-use super::queue::{Queue, Rests};
+use super::queue::Queue;
 use super::record::RecordError;
 use super::still::{PATIENCE, Stillness};
 
@@ -74,8 +74,8 @@ pub(super) struct Lengths {
     pub(super) window: Seconds,
     /// Between two readings of the primary meter inside the window; none for the edges only.
     pub(super) every: Option<Seconds>,
-    /// When a device that queues has nothing to do.
-    pub(super) rest: Rests,
+    /// Part of the time for which a device that queues rests between bursts.
+    pub(super) rest: f64,
     /// Whether the window waits for a clock that stands still.
     pub(super) still: bool,
 }
@@ -242,13 +242,13 @@ impl<'a> Rig<'a> {
         };
         queue.drain(self.executor, self.clock, self.stop)?;
         let idle = queue.idle(start, end);
-        if !lengths.rest.any() && idle > longer((end - start) * IDLE, SHORT_IDLE) {
+        if lengths.rest <= 0.0 && idle > longer((end - start) * IDLE, SHORT_IDLE) {
             return Err(RecordError::HeldUp { idle });
         }
         // Executions are spread evenly over their burst: they are equal work, and in 20 ms no clock changes by so much
         // that it shifts one by a share of the time between two looks. Energy is not spread evenly inside of one.
         let amid = queue.each().unwrap_or(Seconds::ZERO) * AHEAD;
-        let state = WindowState { rest_s: if lengths.rest.any() { idle } else { Seconds::ZERO }, ..state };
+        let state = WindowState { rest_s: if lengths.rest > 0.0 { idle } else { Seconds::ZERO }, ..state };
         Ok(Window { start, end, executions: queue.executed(start, end), edge: edge + amid, reads, state })
     }
 
